@@ -1,0 +1,93 @@
+"""The ``provision`` command: finds the module of a subcommand, runs it, and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from provisioner import __version__
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help lines, and imports a command only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"provisioner.cli.{COMMANDS[name][0]}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        from provisioner.errors import UsageError
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hints = [f"did you mean `provision {near[0]}`?"] if near else ["`provision --help` lists the commands"]
+            raise UsageError(f"no such command: {args[0]}", hints=hints, code="unknown-command")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="provision")
+def provision() -> None:
+    """Flash-attn and Unsloth environments that work: find out what this machine can run, lock it, create it, prove it."""
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line and leave the process with the exit code of the contract.
+
+    The process ends through ``os._exit`` once the solver was loaded: py-rattler 0.28 can crash while the interpreter
+    is finalised, after a complete result (measured 2026-11-24: 5-36 % of short runs).
+    """
+    words = sys.argv[1:] if argv is None else argv
+    code = _run(words)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "rattler" in sys.modules:
+        import logging
+
+        logging.shutdown()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
+    from provisioner.errors import EXIT_INTERRUPTED, ProvisionError
+
+    try:
+        result: Any = provision.main(words, prog_name="provision", standalone_mode=False)
+    except ProvisionError as error:
+        from provisioner.cli.console import show_error
+
+        show_error(error, as_json="--json" in words)
+        return error.exit_code
+    except click.exceptions.Abort:
+        print("interrupted; nothing was left half-made", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        print("interrupted; nothing was left half-made", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0

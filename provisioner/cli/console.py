@@ -1,0 +1,114 @@
+"""Printing: text for people, one JSON document for programs, errors in both shapes, and progress on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from provisioner import progress
+from provisioner.codec import SCHEMA, to_json
+from provisioner.errors import ProvisionError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How this run speaks: ``as_json`` puts one document on stdout and all else on stderr."""
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    color: bool = True
+
+    def document(self, **parts: Any) -> None:
+        """Print the JSON document ``{"schema": 1, **parts}`` on stdout."""
+        sys.stdout.write(to_json({"schema": SCHEMA, **parts}))
+
+    def say(self, text: str = "") -> None:
+        """Print text for people: on stdout, or on stderr when stdout carries a document."""
+        print(text, file=sys.stderr if self.as_json else sys.stdout)
+
+    def console(self) -> Console:
+        """A rich console on the stream of `say`, for tables."""
+        from rich.console import Console
+
+        return Console(stderr=self.as_json, no_color=not self.color, highlight=False, soft_wrap=False)
+
+    @contextmanager
+    def progress(self) -> Iterator[None]:
+        """Show the library's tasks and notes on stderr while the block runs (notes only, when not a terminal)."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True, no_color=not self.color, highlight=False)
+        bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[amount]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=self.quiet or not console.is_terminal,
+            transient=True,
+        )
+        with bars:
+            token = progress.reporter.set(_RichReporter(bars, quiet=self.quiet))
+            try:
+                yield
+            finally:
+                progress.reporter.reset(token)
+
+
+class _RichTask:
+    def __init__(self, bars: Progress, label: str, total: float | None, unit: str) -> None:
+        self._bars, self._unit, self.label = bars, unit, label
+        self._done, self._total = 0.0, total
+        self.id = bars.add_task(label, total=total, amount="")
+
+    def advance(self, amount: float = 1, *, detail: str | None = None) -> None:
+        self._done += amount
+        shown = f"{self._amount(self._done)}/{self._amount(self._total)}" if self._total else self._amount(self._done)
+        self._bars.update(self.id, completed=self._done, amount=f"{shown} {detail or ''}".rstrip())
+
+    def set_total(self, total: float) -> None:
+        self._total = total
+        self._bars.update(self.id, total=total)
+
+    def _amount(self, value: float | None) -> str:
+        if value is None:
+            return "?"
+        return f"{value / 2**20:.0f} MiB" if self._unit == "B" else f"{value:.0f}"
+
+
+class _RichReporter:
+    def __init__(self, bars: Progress, *, quiet: bool) -> None:
+        self._bars, self._quiet = bars, quiet
+
+    def start(self, label: str, total: float | None, unit: str) -> progress.Task:
+        if not self._quiet and not self._bars.console.is_terminal and unit != "B":
+            print(f"{label} …", file=sys.stderr, flush=True)
+        return _RichTask(self._bars, label, total, unit)
+
+    def finish(self, task: progress.Task, *, failed: bool) -> None:
+        assert isinstance(task, _RichTask)
+        self._bars.remove_task(task.id)
+
+    def note(self, text: str) -> None:
+        if not self._quiet:
+            self._bars.console.print(text, soft_wrap=True, markup=False)
+
+
+def show_error(error: ProvisionError, *, as_json: bool) -> None:
+    """Print an error: what, why and what next on stderr; with ``--json`` also the document on stdout."""
+    if as_json:
+        sys.stdout.write(to_json({"schema": SCHEMA, "error": error.to_dict()}))
+    lines = [f"error[{error.code}]: {error.what}"]
+    if error.why:
+        lines.append(f"  why:  {error.why}")
+    lines += [f"  next: {hint}" for hint in error.hints]
+    print("\n".join(lines), file=sys.stderr)

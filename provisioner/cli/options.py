@@ -1,0 +1,39 @@
+"""The options that commands share, as decorators: how to speak, and which machine and versions are meant."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from provisioner import download
+from provisioner.cli.console import Output
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def speaking(function: F) -> F:
+    """Add ``--json --quiet -v --offline --no-color --yes``; the command gets ``output: Output``, ``offline`` and ``yes``."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, all else on stderr.")
+    @click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
+    @click.option("-v", "--verbose", count=True, help="Say more.")
+    @click.option("--offline", is_flag=True, help="Use no network.")
+    @click.option("--no-color", is_flag=True, help="No colours (NO_COLOR does the same).")
+    @click.option("--yes", "-y", is_flag=True, help="Answer every question with yes.")
+    @functools.wraps(function)
+    def wrapper(
+        *args: Any, as_json: bool, quiet: bool, verbose: int, offline: bool, no_color: bool, yes: bool, **kwargs: Any
+    ) -> Any:
+        color = not (no_color or os.environ.get("NO_COLOR"))
+        token = download.offline.set(offline)
+        try:
+            output = Output(as_json, quiet, verbose, color)
+            return function(*args, output=output, offline=offline, yes=yes, **kwargs)
+        finally:
+            download.offline.reset(token)
+
+    return wrapper  # type: ignore[return-value]

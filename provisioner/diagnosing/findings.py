@@ -1,0 +1,46 @@
+"""Findings: what ``doctor`` says is wrong, with at most one primary cause."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from provisioner.compat import StrEnum
+
+
+class Severity(StrEnum):
+    """How bad it is: an error stops the work, a warning costs speed or memory, an info is worth knowing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Safety(StrEnum):
+    """What a fix may do: nothing but reads, changes that can be undone, or changes that cannot."""
+
+    READ_ONLY = "read-only"
+    REVERSIBLE = "reversible"
+    DESTRUCTIVE = "destructive"
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """What to do about a finding: a sentence, and the command if there is one."""
+
+    text: str
+    command: str | None = None
+    safety: Safety = Safety.READ_ONLY
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding; ``code`` is stable, ``evidence`` quotes what was seen, ``explains`` lists codes that follow from it."""
+
+    code: str
+    severity: Severity
+    primary: bool
+    title: str
+    evidence: tuple[str, ...] = ()
+    fix: Fix | None = None
+    explains: tuple[str, ...] = ()
+    source: str | None = None

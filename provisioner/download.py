@@ -1,0 +1,169 @@
+"""The one way by which bytes from outside come in: retried, resumed, checked by size and sha256, put in place whole.
+
+``http``, ``https`` and ``file`` URLs are served alike. Credentials in URLs never reach a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from provisioner import progress
+from provisioner.errors import IntegrityError, SourceUnreachable
+
+if TYPE_CHECKING:
+    import requests
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+ATTEMPTS = 4
+BLOCK = 1024 * 1024
+
+offline: ContextVar[bool] = ContextVar("offline", default=False)
+"""True while no network may be used (``--offline``); ``file`` URLs still work."""
+
+
+def redact(url: str) -> str:
+    """Return ``url`` without user name, password and query."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file as lower-case hex."""
+    value = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            value.update(block)
+    return value.hexdigest()
+
+
+def check_file(path: Path, *, sha256: str | None, size: int | None = None) -> None:
+    """Raise `IntegrityError` unless ``path`` has this sha256 and size (each checked when given)."""
+    if size is not None and (found := path.stat().st_size) != size:
+        raise IntegrityError(f"{path.name}: {found} bytes, expected {size}", why="the file is truncated or another one")
+    if sha256 is not None and (found_hash := file_sha256(path)) != sha256.lower():
+        raise IntegrityError(
+            f"{path.name}: sha256 {found_hash}, expected {sha256.lower()}",
+            why="the file was changed after it was locked, or the transfer broke it",
+            hints=[
+                "delete the file and run the command again",
+                "if it stays so, the source is not to be trusted: `provision lock` anew",
+            ],
+        )
+
+
+def fetch(url: str, target: Path, *, sha256: str | None = None, size: int | None = None, label: str | None = None) -> Path:
+    """Bring ``url`` to ``target`` and return ``target``; a file already there with the right sha256 is kept.
+
+    A broken transfer continues where it stopped (HTTP ranges). Raise `SourceUnreachable` when nothing answers and
+    `IntegrityError` when what came is not what was asked for; ``target`` is then untouched.
+    """
+    if sha256 is not None and target.is_file() and file_sha256(target) == sha256.lower():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{(sha256 or 'unhashed')[:12]}.partial")
+    with progress.task(label or target.name, total=size, unit="B") as task:
+        if urlsplit(url).scheme == "file":
+            _copy_local(url, partial, task)
+        else:
+            _transfer(url, partial, task)
+    try:
+        check_file(partial, sha256=sha256, size=size)
+    except IntegrityError:
+        partial.unlink(missing_ok=True)
+        raise
+    os.replace(partial, target)
+    return target
+
+
+def get_text(url: str, *, headers: dict[str, str] | None = None, timeout: float = CONNECT_SECONDS) -> str:
+    """Return a small document as text. Raise `SourceUnreachable` when it cannot be had."""
+    if urlsplit(url).scheme == "file":
+        return Path(unquote(urlsplit(url).path)).read_text()
+    with _response(url, headers or {}, timeout) as response:
+        return response.text
+
+
+def _copy_local(url: str, partial: Path, task: progress.Task) -> None:
+    source = Path(unquote(urlsplit(url).path))
+    try:
+        shutil.copyfile(source, partial)
+    except OSError as error:
+        raise SourceUnreachable(f"cannot read {source}: {error.strerror or error}") from error
+    task.advance(partial.stat().st_size)
+
+
+def _transfer(url: str, partial: Path, task: progress.Task) -> None:
+    import requests
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _continue_transfer(url, partial, task)
+            return
+        except (requests.RequestException, OSError) as error:
+            if attempt == ATTEMPTS:
+                raise SourceUnreachable(
+                    f"{redact(url)} broke off {ATTEMPTS} times: {_reason(error)}",
+                    hints=["run the same command again: it continues where it stopped"],
+                ) from error
+            time.sleep(2.0 ** (attempt - 1) / 2)
+
+
+def _continue_transfer(url: str, partial: Path, task: progress.Task) -> None:
+    done = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={done}-"} if done else {}
+    with _response(url, headers, READ_SECONDS, stream=True, accept=(200, 206, 416)) as response:
+        if response.status_code == 416:  # all of it is here already, or it shrank: the hash decides
+            return
+        appending = response.status_code == 206
+        if length := response.headers.get("Content-Length"):
+            task.set_total(int(length) + (done if appending else 0))
+        if appending:
+            task.advance(done)
+        with partial.open("ab" if appending else "wb") as file:
+            for block in response.iter_content(BLOCK):
+                file.write(block)
+                task.advance(len(block))
+
+
+@contextmanager
+def _response(
+    url: str, headers: dict[str, str], timeout: float, *, stream: bool = False, accept: tuple[int, ...] = (200,)
+) -> Iterator[requests.Response]:
+    import requests
+
+    shown = redact(url)
+    if offline.get():
+        raise SourceUnreachable(f"{shown} is needed, but --offline forbids it", code="offline", hints=["leave --offline out"])
+    try:
+        response = requests.get(url, headers=headers, timeout=(CONNECT_SECONDS, timeout), stream=stream)
+    except requests.ConnectionError as error:
+        raise SourceUnreachable(
+            f"cannot reach {urlsplit(url).hostname}: {_reason(error)}",
+            why="no network, a firewall, or a proxy that is not set",
+            hints=["set HTTPS_PROXY, or choose a mirror that you can reach with --mirror"],
+        ) from error
+    except requests.Timeout as error:
+        raise SourceUnreachable(f"{urlsplit(url).hostname} did not answer within {timeout:.0f} s") from error
+    with response:
+        if response.status_code not in accept:
+            raise SourceUnreachable(f"{shown} answered {response.status_code} {response.reason}")
+        yield response
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost reason, without the URL (it may carry credentials)."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return str(error).rsplit(":", 1)[-1].strip() or type(error).__name__

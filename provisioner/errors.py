@@ -1,0 +1,105 @@
+"""Every error a user can meet: a stable code, an exit code, what happened, why, and what to type next.
+
+The exit codes are part of the command-line contract (README, "Exit codes"); one class owns each code.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class ProvisionError(Exception):
+    """Base of all errors that the command line renders instead of a traceback.
+
+    ``what`` says what happened, ``why`` the likely cause, ``hints`` the commands or changes to try next, most
+    promising first. ``code`` is stable and may be matched by scripts.
+    """
+
+    exit_code: ClassVar[int] = 2
+    default_code: ClassVar[str] = "error"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        why: str | None = None,
+        hints: tuple[str, ...] | list[str] = (),
+        code: str | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.hints = tuple(hints)
+        self.code = code or self.default_code
+        self.details = details or {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error as the ``error`` object of a ``--json`` document."""
+        return {
+            "code": self.code,
+            "exit_code": self.exit_code,
+            "what": self.what,
+            "why": self.why,
+            "hints": list(self.hints),
+            **({"details": self.details} if self.details else {}),
+        }
+
+
+class Findings(ProvisionError):
+    """``doctor`` or ``verify`` found a fault (exit 1)."""
+
+    exit_code = 1
+    default_code = "findings"
+
+
+class UsageError(ProvisionError):
+    """The request itself is wrong: an unknown name, a bad value, an impossible combination of options (exit 2)."""
+
+    exit_code = 2
+    default_code = "usage"
+
+
+class NoRoute(ProvisionError):
+    """Nothing that exists would work on this machine (exit 3)."""
+
+    exit_code = 3
+    default_code = "no-route"
+
+
+class SourceUnreachable(ProvisionError):
+    """A package index, channel or release server did not answer, or lacks the file (exit 4)."""
+
+    exit_code = 4
+    default_code = "source-unreachable"
+
+
+class IntegrityError(ProvisionError):
+    """A file is not what the lock says: its hash, size or signature is wrong (exit 5)."""
+
+    exit_code = 5
+    default_code = "integrity"
+
+
+class BuildFailed(ProvisionError):
+    """A compile could not be started or did not finish (exit 6)."""
+
+    exit_code = 6
+    default_code = "build-failed"
+
+
+class VerificationFailed(ProvisionError):
+    """The environment was made, but does not do what it should (exit 7)."""
+
+    exit_code = 7
+    default_code = "verification-failed"
+
+
+class Busy(ProvisionError):
+    """Another process holds this environment (exit 8)."""
+
+    exit_code = 8
+    default_code = "busy"
+
+
+EXIT_INTERRUPTED = 130

@@ -1,0 +1,87 @@
+"""Where things lie on disk, and writing there without ever leaving half a file.
+
+Every root can be moved by one environment variable: ``PROVISION_DATA_DIR``, ``PROVISION_CACHE_DIR``,
+``PROVISION_ENVS_DIR``, ``PROVISION_WHEELHOUSE``. The defaults are the XDG directories (platformdirs).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def _root(variable: str, default: Path) -> Path:
+    value = os.environ.get(variable)
+    return Path(value).expanduser().absolute() if value else default
+
+
+def data_dir() -> Path:
+    """The directory of what must be kept: generations and environments of the venv backend."""
+    import platformdirs
+
+    return _root("PROVISION_DATA_DIR", Path(platformdirs.user_data_dir("provision", appauthor=False)))
+
+
+def cache_dir() -> Path:
+    """The directory of what can be fetched or built again."""
+    import platformdirs
+
+    return _root("PROVISION_CACHE_DIR", Path(platformdirs.user_cache_dir("provision", appauthor=False)))
+
+
+def envs_dir() -> Path:
+    """The directory of the links ``NAME`` → generation."""
+    return _root("PROVISION_ENVS_DIR", data_dir() / "envs")
+
+
+def generations_dir() -> Path:
+    """The directory of the generations; kept short, since prefixes are written into scripts and binaries."""
+    return data_dir() / "g"
+
+
+def wheelhouse_dir() -> Path:
+    """The content-addressed store of wheels built here; may lie on a shared file system."""
+    return _root("PROVISION_WHEELHOUSE", cache_dir() / "wheelhouse")
+
+
+def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
+    """Write ``data`` to ``path`` so that a reader sees the old file or the whole new one (temp, fsync, rename)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, mode)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def replace_symlink(link: Path, target: Path) -> None:
+    """Point ``link`` at ``target`` in one step: there is no moment without a valid link."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
+
+
+@contextmanager
+def scratch_dir(purpose: str) -> Iterator[Path]:
+    """Yield a temporary directory whose path has neither spaces nor non-ASCII letters; removed afterwards.
+
+    Compilers, ninja and libtool split unquoted paths; ``TMPDIR`` is used when its path is plain, else ``/tmp``.
+    """
+    base: str | None = tempfile.gettempdir()
+    if base is not None and (not base.isascii() or " " in base):
+        base = "/tmp"
+    with tempfile.TemporaryDirectory(prefix=f"provision-{purpose}-", dir=base) as name:
+        yield Path(name)

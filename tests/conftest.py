@@ -1,0 +1,46 @@
+"""What holds for every test: no real program, no socket and no user configuration unless the test says so."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+SCRUBBED = ("PIP_", "UV_", "CONDA", "CUDA", "PROVISION_", "NVCC_", "TORCH_", "FLASH_ATT", "XDG_")
+REAL = ("subprocess", "integration", "slow", "network", "gpu")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Remove what the user's shell set, and put every directory that we write to under the test's own."""
+    for name in list(os.environ):
+        if name.startswith(SCRUBBED):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    base = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("PROVISION_DATA_DIR", str(base / "data"))
+    monkeypatch.setenv("PROVISION_CACHE_DIR", str(base / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _no_outside_world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make programs and sockets raise in unit tests; the markers in `REAL` allow them."""
+    if any(request.node.get_closest_marker(mark) for mark in REAL):
+        return
+
+    def refuse(*args: Any, **kwargs: Any) -> NoReturn:
+        raise AssertionError(f"a unit test reached outside: {args!r}")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    monkeypatch.setattr(os, "posix_spawn", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the source tree."""
+    return Path(__file__).resolve().parents[1]
