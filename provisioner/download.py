@@ -31,6 +31,19 @@ offline: ContextVar[bool] = ContextVar("offline", default=False)
 """True while no network may be used (``--offline``); ``file`` URLs still work."""
 
 
+MIRRORS_VARIABLE = "PROVISION_MIRRORS"
+"""Pairs ``PREFIX=REPLACEMENT`` separated by white space, e.g. ``https://github.com=https://mirror.example/github``."""
+
+
+def mirrored(url: str) -> str:
+    """Return where ``url`` is really fetched from: the user's mirrors replace its beginning. Locks keep the canonical URL."""
+    for pair in os.environ.get(MIRRORS_VARIABLE, "").split():
+        prefix, _, replacement = pair.partition("=")
+        if replacement and url.startswith(prefix.rstrip("/") + "/"):
+            return replacement.rstrip("/") + url[len(prefix.rstrip("/")) :]
+    return url
+
+
 def redact(url: str) -> str:
     """Return ``url`` without user name, password and query."""
     parts = urlsplit(url)
@@ -71,6 +84,7 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, size: int | None
     """
     if sha256 is not None and target.is_file() and file_sha256(target) == sha256.lower():
         return target
+    url = mirrored(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{(sha256 or 'unhashed')[:12]}.partial")
     with progress.task(label or target.name, total=size, unit="B") as task:
@@ -89,6 +103,7 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, size: int | None
 
 def get_text(url: str, *, headers: dict[str, str] | None = None, timeout: float = CONNECT_SECONDS) -> str:
     """Return a small document as text. Raise `SourceUnreachable` when it cannot be had."""
+    url = mirrored(url)
     if urlsplit(url).scheme == "file":
         return Path(unquote(urlsplit(url).path)).read_text()
     with _response(url, headers or {}, timeout) as response:

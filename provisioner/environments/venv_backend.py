@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from provisioner import paths, progress
+from provisioner import download, paths, progress
 from provisioner.errors import BuildFailed, IntegrityError, NoRoute, ProvisionError, SourceUnreachable
 from provisioner.indexes import IndexSettings
 from provisioner.locking.values import LockedPackage
@@ -87,7 +87,11 @@ def pylock(packages: Sequence[LockedPackage]) -> str:
     """Return these packages as ``pylock.toml`` (PEP 751) with one hashed file each."""
     lines = ['lock-version = "1.0"', 'created-by = "provision"', ""]
     for package in packages:
-        place = f'path = "{_local_path(package.url)}"' if package.url.startswith("file:") else f'url = "{package.url}"'
+        place = (
+            f'path = "{_local_path(package.url)}"'
+            if package.url.startswith("file:")
+            else f'url = "{download.mirrored(package.url)}"'
+        )
         size = f", size = {package.size}" if package.size else ""
         kind = "wheels = [{entry}]" if package.filename.endswith(".whl") else "sdist = {entry}"
         entry = f'{{ name = "{package.filename}", {place}{size}, hashes = {{ sha256 = "{package.sha256}" }} }}'
