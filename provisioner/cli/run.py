@@ -24,8 +24,8 @@ def command(name: str, words: tuple[str, ...], output: Output, offline: bool, ye
 
     environment = store.find(check_name(name))
     words = words[1:] if words[0] == "--" else words
-    changed = activation.variables(environment, os.environ)
-    program = shutil.which(words[0], path=changed["PATH"]) if words else None
+    argv, changed = activation.command(environment, words, os.environ)
+    program = shutil.which(argv[0], path=changed["PATH"]) if words else None
     if program is None:
         raise UsageError(
             f"{words[0] if words else 'a command'} is not in {name!r} nor on PATH",
@@ -33,4 +33,4 @@ def command(name: str, words: tuple[str, ...], output: Output, offline: bool, ye
             code="no-command",
         )
     sys.stdout.flush()
-    os.execve(program, list(words), changed)
+    os.execve(program, argv, changed)
