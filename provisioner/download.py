@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -152,9 +152,18 @@ def _continue_transfer(url: str, partial: Path, task: progress.Task) -> None:
                 task.advance(len(block))
 
 
+def answers(url: str, *, timeout: float) -> int:
+    """Return the HTTP status, 200 to 399, with which ``url`` (or its mirror) answers; no body is read.
+
+    Raise `SourceUnreachable` for any other status, and when nothing answers within ``timeout`` seconds.
+    """
+    with _response(mirrored(url), {}, timeout, stream=True, accept=range(200, 400)) as response:
+        return response.status_code
+
+
 @contextmanager
 def _response(
-    url: str, headers: dict[str, str], timeout: float, *, stream: bool = False, accept: tuple[int, ...] = (200,)
+    url: str, headers: dict[str, str], timeout: float, *, stream: bool = False, accept: Container[int] = (200,)
 ) -> Iterator[requests.Response]:
     import requests
 
@@ -162,7 +171,7 @@ def _response(
     if offline.get():
         raise SourceUnreachable(f"{shown} is needed, but --offline forbids it", code="offline", hints=["leave --offline out"])
     try:
-        response = requests.get(url, headers=headers, timeout=(CONNECT_SECONDS, timeout), stream=stream)
+        response = requests.get(url, headers=headers, timeout=(min(CONNECT_SECONDS, timeout), timeout), stream=stream)
     except requests.ConnectionError as error:
         raise SourceUnreachable(
             f"cannot reach {urlsplit(url).hostname}: {_reason(error)}",

@@ -14,6 +14,8 @@ from provisioner import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
+    "detect": ("detect", "Show the GPUs, driver, system and tools of this machine."),
+    "capture": ("capture", "Write this machine to a folder that any other can plan for."),
     "list": ("list", "List the environments."),
     "run": ("run", "Run a command inside an environment."),
     "activate": ("activate", "Print code that activates an environment."),
