@@ -60,12 +60,16 @@ def _merge_gpus(known: tuple[Gpu, ...], found: tuple[Gpu, ...]) -> tuple[Gpu, ..
         return found
     if len(known) != len(found):
         return known
-    return tuple(
-        replace(
-            old,
-            name=old.name or new.name,
-            compute_capability=old.compute_capability or new.compute_capability,
-            memory_mib=old.memory_mib if old.memory_mib is not None else new.memory_mib,
-        )
-        for old, new in zip(known, found, strict=True)
+    return tuple(_merge_gpu(old, new) for old, new in zip(known, found, strict=True))
+
+
+def _merge_gpu(old: Gpu, new: Gpu) -> Gpu:
+    """Return the GPU with its open facts filled; one whose compute capability is a guess carries that as its source."""
+    guessed = old.compute_capability is None and new.source == "name-guess"
+    return replace(
+        old,
+        name=old.name or new.name,
+        compute_capability=old.compute_capability or new.compute_capability,
+        memory_mib=old.memory_mib if old.memory_mib is not None else new.memory_mib,
+        source=new.source if guessed else old.source,
     )
