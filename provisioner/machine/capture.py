@@ -11,12 +11,13 @@ DIRECTORY/
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from provisioner import codec, paths
+from provisioner import __version__, codec, paths
 from provisioner.errors import UsageError
 from provisioner.machine.facts import Machine
 from provisioner.machine.nvml import LIBRARY_NOT_FOUND, NvmlReading
@@ -25,7 +26,7 @@ from provisioner.machine.redact import identity_of_this_host, redactor
 from provisioner.machine.system import Files, Kernel, LiveSystem
 from provisioner.process import Result
 
-FACTS, SYSTEM, PROGRAMS, NVML, ROOT = "machine.json", "system.json", "programs.json", "nvml.json", "root"
+FACTS, SYSTEM, PROGRAMS, NVML, ROOT, ORIGIN = "machine.json", "system.json", "programs.json", "nvml.json", "root", "origin"
 EMPTY_DIRECTORY = ".empty"
 
 T = TypeVar("T")
@@ -221,6 +222,7 @@ def write_capture(directory: Path, *, python: Path | None = None) -> Machine:
     _write(directory / PROGRAMS, _redacted(tuple(recorder.programs), redact, tuple[Program, ...]))
     if recorder.reading is not None and recorder.reading.error != LIBRARY_NOT_FOUND:
         _write(directory / NVML, _redacted(recorder.reading, redact))
+    paths.write_atomic(directory / ORIGIN, f"captured by provision {__version__} on {time.strftime('%Y-%m-%d')}\n")
     machine = replay(directory)
     _write(directory / FACTS, machine)
     return machine

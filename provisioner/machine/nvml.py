@@ -34,7 +34,7 @@ MAX_MEMORY_MIB = 2**24
 """16 TiB: more than any device has."""
 
 _VGPU_NAME = re.compile(r"-\d{1,3}[ABCQ]$")
-_DRIVER = re.compile(r"\d{1,4}(\.\d{1,4}){1,3}")
+_DRIVER = re.compile(r"\d{2,4}(\.\d{1,4}){1,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

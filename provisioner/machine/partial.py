@@ -31,7 +31,7 @@ def merge(known: Machine, found: Machine, label: str) -> Machine:
         changes[name] = tuple(dict.fromkeys(getattr(known, name) + getattr(found, name)))
         if getattr(found, name):
             origins.setdefault(name, label)
-    seen = {fault.code for fault in known.faults}
+    seen = {fault.code for fault in known.faults if not fault.code.startswith("probe-")}
     changes["faults"] = known.faults + tuple(fault for fault in found.faults if fault.code not in seen)
     gpus = _merge_gpus(known.gpus, found.gpus)
     if gpus and not known.gpus:
