@@ -36,6 +36,11 @@ def test_a_capture_names_neither_user_nor_host(tmp_path: Path, monkeypatch: pyte
     python.parent.mkdir(parents=True)
     python.touch()
     python.with_name("python3").symlink_to(python)
+    toolkit = home / "cuda" / "bin"
+    toolkit.mkdir(parents=True)
+    (toolkit / "nvcc").write_bytes(b"\x7fELF\0Cuda compilation tools, release 12.8, V12.8.93\0")
+    (toolkit.parent / "version.json").touch()
+    monkeypatch.setenv("CUDA_HOME", str(toolkit.parent))
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("USER", "mmustermann")
     monkeypatch.setenv("PYENV_ROOT", str(home / ".pyenv"))
@@ -50,6 +55,8 @@ def test_a_capture_names_neither_user_nor_host(tmp_path: Path, monkeypatch: pyte
     for secret in ("mmustermann", "kepler42", "hf_verysecret", "5fd1cd7c"):
         assert secret not in everything
     assert "/home/user/.pyenv/versions/3.12.1/bin/python3" in [item.path for item in machine.pythons]
+    assert (machine.toolkits[0].root, machine.toolkits[0].version) == ("/home/user/cuda", "12.8.93")
+    assert machine.faults == ()
     assert machine.cuda_visible_devices == "GPU-00000000-0000-0000-0000-000000000000"
     assert replay(tmp_path / "capture") == machine
 
