@@ -68,7 +68,7 @@ def read_query(text: str) -> tuple[list[str], tuple[Gpu, ...]]:
 
 
 def _read_row(line: str) -> tuple[str | None, Gpu] | None:
-    """Return the driver version and GPU of a row; None for one without a name, or with neither version nor size."""
+    """Return the driver version and GPU of a row; None unless it has a name, a version or a placeholder for it, and one number."""
     match [cell.strip() for cell in line.split(",", len(MODERN) - 1)]:
         case [version, memory, capability, mig, name]:
             pass
@@ -77,7 +77,7 @@ def _read_row(line: str) -> tuple[str | None, Gpu] | None:
         case _:
             return None
     driver, size = driver_version(version), _number(memory)
-    if not _is_name(name) or (driver is None and size is None):
+    if not _is_name(name) or not (driver or (size and _is_absent(version))):
         return None
     gpu = Gpu(
         name=name,

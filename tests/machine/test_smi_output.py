@@ -47,6 +47,8 @@ def test_cells_without_a_value_leave_the_fact_open() -> None:
         "550.54.15, 24564, 8.9, Disabled, \x00\x01\x02",
         "550.54.15, 24564, 8.9, Disabled, " + "A" * 500,
         ",,,,",
+        "GPU 0,1,2,3,4,5,6,7: NVIDIA H20-3e",
+        "GPU0    X   NV18    0-7,16-23,  8,10    0               N/A",
     ],
 )
 def test_a_row_that_is_no_gpu_is_left_out_and_its_neighbours_stay(row: str) -> None:
