@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -54,6 +52,8 @@ def redact(url: str) -> str:
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file as lower-case hex."""
+    import hashlib
+
     value = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
@@ -111,6 +111,8 @@ def get_text(url: str, *, headers: dict[str, str] | None = None, timeout: float 
 
 
 def _copy_local(url: str, partial: Path, task: progress.Task) -> None:
+    import shutil
+
     source = Path(unquote(urlsplit(url).path))
     try:
         shutil.copyfile(source, partial)

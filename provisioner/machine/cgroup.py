@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from provisioner.machine.system import System
 
@@ -13,8 +13,7 @@ UNLIMITED_MIB = 2**63 // 2**20 // 2
 """v1 writes "no limit" as 2**63 less a page; nothing above half of that is a limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The tightest limits on the way from the process's group up to the root; None where there is none.
 
     ``memory_available_mib`` is what the tightest group has left, its page cache counted as free.
@@ -26,8 +25,7 @@ class Limits:
     source: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """A mounted hierarchy: where, which subtree of it (``root``), and the v1 controllers (empty for v2)."""
 
     point: str

@@ -13,7 +13,7 @@ WRAPPERS = ("ccache", "distcc", "icecc", "colorgcc")
 """Links to these stand for a compiler that lies further down the PATH."""
 
 _NAME = re.compile(r"(?:[\w-]+-)?(g|c|clang)\+\+(?:-(\d{1,2})(?:\.\d{1,2})?)?")
-_GCC_IN_BINARY = rb"[\x00\n](\d{1,2}\.\d{1,2}\.\d{1,2})[\x00\n]"
+_FULL = re.compile(r"\d{1,2}\.\d{1,2}\.\d{1,2}")
 _CLANG = re.compile(r"clang version (\d{1,2}\.\d{1,2}\.\d{1,2})")
 _GCC = re.compile(r"\) (\d{1,2}\.\d{1,2}\.\d{1,2})")
 
@@ -56,12 +56,8 @@ def _preference(path: str) -> tuple[int, str]:
 def identify(system: System, path: str) -> HostCompiler | None:
     """Return the compiler at ``path``; it is run only where no file states its version (a wrapper script)."""
     real = system.realpath(path)
-    if "clang" in os.path.basename(real):
-        version = _clang_directory(system, real)
-        kind = "clang"
-    else:
-        version = system.search(real, _GCC_IN_BINARY)
-        kind = "gcc"
+    kind = "clang" if "clang" in os.path.basename(real) else "gcc"
+    version = _clang_version(system, real) if kind == "clang" else _gcc_version(system, real)
     if version is not None:
         return HostCompiler(kind, path, version)
     said = system.run([path, "--version"], timeout=3.0).out[:2000]
@@ -71,8 +67,30 @@ def identify(system: System, path: str) -> HostCompiler | None:
     return HostCompiler("gcc", path, match[1]) if match else None
 
 
-def _clang_directory(system: System, real: str) -> str | None:
+def _clang_version(system: System, real: str) -> str | None:
     """Return clang's version from its resource directory ``../lib/clang/VERSION`` (the major alone since 16)."""
-    names = [os.path.basename(path) for path in system.glob(f"{os.path.dirname(os.path.dirname(real))}/lib/clang", "[0-9]*")]
-    full = [name for name in names if re.fullmatch(r"\d{1,2}\.\d{1,2}\.\d{1,2}", name)]
+    names = _names(system, f"{os.path.dirname(os.path.dirname(real))}/lib/clang")
+    full = [name for name in names if _FULL.fullmatch(name)]
     return full[0] if len(full) == 1 else None
+
+
+def _gcc_version(system: System, real: str) -> str | None:
+    """Return gcc's version: its directory ``../lib/gcc/TARGET/VERSION`` has it, else the driver holds it as a string.
+
+    Debian and Red Hat name that directory by the major version alone; with several of them the driver's name tells which.
+    """
+    prefix = os.path.dirname(os.path.dirname(real))
+    names = [name for target in system.glob(f"{prefix}/lib/gcc", "*-*") for name in _names(system, target)]
+    named = _NAME.fullmatch(os.path.basename(real))
+    if named and named[2]:
+        names = [name for name in names if name.split(".")[0] == named[2]]
+    found = sorted(set(names))
+    if len(found) != 1:
+        return None
+    if _FULL.fullmatch(found[0]):
+        return found[0]
+    return system.search(real, rf"({re.escape(found[0])}\.\d{{1,2}}\.\d{{1,2}})[\x00\n]".encode())
+
+
+def _names(system: System, directory: str) -> list[str]:
+    return [os.path.basename(path) for path in system.glob(directory, "[0-9]*")]

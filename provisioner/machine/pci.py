@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from provisioner.machine.facts import Fault, Gpu, Machine
 from provisioner.machine.system import System
@@ -22,8 +22,7 @@ NAME_LISTS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
 _BRACKETS = re.compile(r"\[([^\]]+)\]")
 
 
-@dataclass(frozen=True, slots=True)
-class PciGpu:
+class PciGpu(NamedTuple):
     """A display controller or accelerator on the bus; ``driver`` is the kernel driver bound to it, such as ``nouveau``."""
 
     address: str

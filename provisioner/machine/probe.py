@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from provisioner.machine import (
     compilers,
@@ -35,8 +36,7 @@ PROBE_SECONDS = 10.0
 """The time limit of each probe; one that is still busy then is left behind, and its fault says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(NamedTuple):
     """A source of facts: its label, and the function that asks it, given what is known already."""
 
     label: str

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from provisioner.process import Result, run
-
 if TYPE_CHECKING:
     from provisioner.machine.nvml import NvmlReading
+    from provisioner.process import Result
 
 READ_LIMIT = 1024 * 1024
 """Bytes read of a text file; the files that probes read are far smaller."""
@@ -86,6 +85,7 @@ class Files:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = os.fspath(root)
         self._live = self._root == "/"
+        self._listings: dict[str, list[str]] = {}
 
     def read(self, path: str) -> str | None:
         try:
@@ -101,11 +101,16 @@ class Files:
             return False
 
     def glob(self, directory: str, pattern: str) -> tuple[str, ...]:
-        try:
-            names = os.listdir(self._locate(directory))
-        except (OSError, ValueError):
-            return ()
+        names = self._listings.get(directory)
+        if names is None:
+            names = self._listings[directory] = self._names(directory)
         return tuple(os.path.join(directory, name) for name in sorted(fnmatch.filter(names, pattern)))
+
+    def _names(self, directory: str) -> list[str]:
+        try:
+            return os.listdir(self._locate(directory))
+        except (OSError, ValueError):
+            return []
 
     def realpath(self, path: str) -> str:
         if self._live:
@@ -165,8 +170,14 @@ class LiveSystem(Files):
     def __init__(self) -> None:
         super().__init__()
         self.environ: Mapping[str, str] = os.environ
+        self._kernel: Kernel | None = None
 
     def kernel(self) -> Kernel:
+        if self._kernel is None:
+            self._kernel = self._ask_kernel()
+        return self._kernel
+
+    def _ask_kernel(self) -> Kernel:
         names = os.uname()
         return Kernel(
             system=names.sysname.lower(),
@@ -179,6 +190,8 @@ class LiveSystem(Files):
         )
 
     def run(self, argv: Sequence[str], *, timeout: float) -> Result:
+        from provisioner.process import run
+
         return run(argv, timeout=timeout, env={**os.environ, "LC_ALL": "C", "LANGUAGE": "C"})
 
     def nvml(self) -> NvmlReading:
@@ -188,14 +201,18 @@ class LiveSystem(Files):
 
 
 def path_directories(system: System) -> tuple[str, ...]:
-    """Return the directories of ``system``'s PATH, each once; relative entries are left out."""
-    entries = system.environ.get("PATH", "").split(":")
-    return tuple(dict.fromkeys(entry.rstrip("/") or "/" for entry in entries if entry.startswith("/")))
+    """Return the directories of ``system``'s PATH, each real one once; relative entries are left out."""
+    found: dict[str, str] = {}
+    for entry in system.environ.get("PATH", "").split(":"):
+        if entry.startswith("/"):
+            found.setdefault(system.realpath(entry), entry.rstrip("/") or "/")
+    return tuple(found.values())
 
 
 def which(system: System, name: str) -> str | None:
     """Return the path of the program ``name`` on ``system``'s PATH, None when it is not there."""
-    places = (f"{directory}/{name}" for directory in path_directories(system))
+    entries = system.environ.get("PATH", "").split(":")
+    places = (f"{entry}/{name}" for entry in dict.fromkeys(entries) if entry.startswith("/"))
     return next((place for place in places if system.exists(place)), None)
 
 
@@ -220,11 +237,9 @@ def _libc() -> str | None:
 
 def _disk_free() -> dict[str, int]:
     """Return MiB free for an unprivileged user where environments, caches and temporary files go."""
-    import tempfile
-
     from provisioner.paths import cache_dir, envs_dir
 
-    places = {"prefix": envs_dir(), "cache": cache_dir(), "tmp": Path(tempfile.gettempdir())}
+    places = {"prefix": envs_dir(), "cache": cache_dir(), "tmp": Path(os.environ.get("TMPDIR") or "/tmp")}
     free = {purpose: _free_mib(place) for purpose, place in places.items()}
     return {purpose: mib for purpose, mib in free.items() if mib is not None}
 
