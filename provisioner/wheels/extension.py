@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from provisioner.wheels.dry_link import demand_of, link
 from provisioner.wheels.elf import MAGIC, Elf, mapped
-from provisioner.wheels.fatbin import images_of
+from provisioner.wheels.fatbin import Image, images_of
 from provisioner.wheels.inspection import Extension, sort_archs
 from provisioner.wheels.linkage import Linkage, read_linkage
 from provisioner.wheels.stubs import stub_archs
@@ -26,9 +28,15 @@ def inspect_extension(path: Path, *, against: Path | None = None, name: str | No
             found,
             archs=sort_archs(image.arch for image in images),
             stubs=sort_archs(stub_archs(data, images)),
-            images=len(images),
+            images=count_images(images),
         )
     return linked(found, path, against) if against else found
+
+
+def count_images(images: Iterable[Image]) -> dict[str, int]:
+    """Return how many pieces of device code there are for each architecture, in order of the architectures."""
+    counts = Counter(image.arch for image in images)
+    return {arch: counts[arch] for arch in sort_archs(counts)}
 
 
 def from_linkage(name: str, size: int, linkage: Linkage) -> Extension:

@@ -20,6 +20,9 @@ SECTIONS = (".nv_fatbin", "__nv_relfatbin")
 _CONTAINER = struct.Struct("<IHHQ")
 _ENTRY = struct.Struct("<HHIQIIHHIIIQQQ")
 CONTAINER_MAGIC = struct.pack("<IHH", 0xBA55ED50, 1, 16)
+_RELOCATABLE = b"--compile-only"
+"""Among the options of PTX that only the device linker reads; in a whole file its section tells."""
+
 _LZ4, _ZSTD = 0x2000, 0x8000
 _ARCH_SPECIFIC, _FAMILY_SPECIFIC = 0x100000, 0x200000
 _CUBIN_ARCH_SPECIFIC = 0x800
@@ -55,7 +58,8 @@ class Image:
 def read_images(data: Buffer, start: int, end: int, *, cut: bool = False) -> tuple[Image, ...]:
     """Return the images of the fat binaries in ``data[start:end]``.
 
-    With ``cut``, ``data`` is only the beginning of a file: what lies beyond it is left out, also the payload of the last image.
+    With ``cut``, ``data`` is only the beginning of a file: what lies beyond it is left out, also the payload of the last image,
+    and PTX for the device linker is left out too, since no section table tells it from what the driver loads.
     """
     images: list[Image] = []
     position = start
@@ -68,7 +72,7 @@ def read_images(data: Buffer, start: int, end: int, *, cut: bool = False) -> tup
         first, last = position + header, position + header + size
         if last > end and not cut:
             raise MalformedBinary(f"the device code at byte {position} is cut off")
-        images += _entries(data, first, min(last, end))
+        images += _entries(data, first, min(last, end), linked_only=cut)
         position = last
     return tuple(images)
 
@@ -81,13 +85,14 @@ def _next_container(data: Buffer, position: int, end: int) -> int:
     return position
 
 
-def _entries(data: Buffer, position: int, end: int) -> list[Image]:
+def _entries(data: Buffer, position: int, end: int, *, linked_only: bool) -> list[Image]:
     images = []
     while position + _ENTRY.size <= end:
         kind, _version, header, size, packed, _, _, _, sm, _, _, flags, _, full = _ENTRY.unpack_from(data, position)
         if header < _ENTRY.size or size > 2**40:
             raise MalformedBinary(f"unreadable device code entry at byte {position}")
-        if kind in _KINDS:
+        relocatable = _RELOCATABLE in data[position + _ENTRY.size : position + header]
+        if kind in _KINDS and not (linked_only and relocatable):
             images.append(_image(data, _KINDS[kind], sm, flags, position + header, packed or size, full or size))
         position += header + size
     return images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from provisioner.compat import StrEnum
 from provisioner.wheels.linkage import Abi, version_key
@@ -21,7 +21,7 @@ class Subject(StrEnum):
 class Extension:
     """One compiled file. ``archs`` are all architectures with device code, ``stubs`` those of them whose kernels do nothing.
 
-    ``size`` is in bytes; ``images`` counts the pieces of device code. ``complete`` is False when only its beginning was read.
+    ``size`` is in bytes; ``images`` counts the pieces of device code of each architecture. ``complete`` is False when only its beginning was read.
     ``undefined`` and ``missing_libraries`` are None until it was linked against a torch.
     """
 
@@ -29,7 +29,7 @@ class Extension:
     size: int
     archs: tuple[str, ...] = ()
     stubs: tuple[str, ...] = ()
-    images: int = 0
+    images: dict[str, int] = field(default_factory=dict)
     abi: Abi | None = None
     glibc: str | None = None
     glibcxx: str | None = None

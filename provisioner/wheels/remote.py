@@ -28,11 +28,8 @@ class RemoteFile(io.RawIOBase):
         self._pieces = {self.size - len(tail): tail}
         self._position = 0
         self._chunk = CHUNK
-
-    @property
-    def next_fetch(self) -> int:
-        """Bytes that reading on would fetch at once."""
-        return min(self._chunk * 2, LARGEST_CHUNK)
+        self.horizon = 0
+        """Up to where reading ahead makes sense; beyond it, only what is asked for is fetched."""
 
     def readable(self) -> bool:
         return True
@@ -70,7 +67,8 @@ class RemoteFile(io.RawIOBase):
         later = min((one for one in self._pieces if one > start), default=self.size)
         continued = any(one + len(piece) == start for one, piece in self._pieces.items())
         self._chunk = min(self._chunk * 2, LARGEST_CHUNK) if continued else CHUNK
-        end = min(start + max(wanted, self._chunk), later)
+        ahead = min(start + self._chunk, max(self.horizon, start))
+        end = min(max(start + wanted, ahead), later)
         piece, _ = download.get_range(self._url, f"{start}-{end - 1}")
         if not piece:
             raise SourceUnreachable(f"{download.redact(self._url)} sent nothing for bytes {start}-{end - 1}")

@@ -8,17 +8,17 @@ inspection says ``complete: false`` then, and its archs are those *seen*, not an
 
 from __future__ import annotations
 
+import io
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, cast
 
 from provisioner import download, paths, progress
 from provisioner.wheels.archive import Archive
 from provisioner.wheels.beginning import Beginning, read_beginning
 from provisioner.wheels.dry_link import Demand, link
 from provisioner.wheels.elf import MAGIC
-from provisioner.wheels.extension import from_linkage, inspect_extension
+from provisioner.wheels.extension import count_images, from_linkage, inspect_extension
 from provisioner.wheels.filename import WheelName
 from provisioner.wheels.inspection import Extension, Inspection, sort_archs, with_extensions
 from provisioner.wheels.linkage import Linkage
@@ -35,7 +35,10 @@ LEAST = 512 * 1024
 MOST_INFLATED = 192 * 2**20
 """Bytes of memory that the beginning of one extension may take."""
 
-_BLOCK = 256 * 1024
+_BUFFER = 8 * 1024
+_BLOCK = 32 * 1024
+_LOCAL_HEADER = 1024
+"""Bytes that stand before a member's data at most: its name and extra fields again."""
 
 
 def inspect_remote(url: str, against: Path | None = None) -> Inspection:
@@ -45,7 +48,7 @@ def inspect_remote(url: str, against: Path | None = None) -> Inspection:
     """
     filename = WheelName.parse(url).filename
     with RemoteFile(url) as file, paths.scratch_dir("inspect") as folder:
-        archive = Archive(cast("IO[bytes]", file), filename)
+        archive = Archive(io.BufferedReader(file, _BUFFER), filename)
         empty = replace(describe(archive, filename, against), subject=download.redact(url))
         extensions = []
         members = archive.compiled()
@@ -69,7 +72,8 @@ def _look_into(
     archive: Archive, info: zipfile.ZipInfo, file: RemoteFile, budget: float, against: Path | None, folder: Path
 ) -> Extension | None:
     """Return what one member tells for at most ``budget`` bytes; None when it is no ELF file."""
-    if info.compress_size + 2 * CHUNK <= budget:
+    file.horizon = info.header_offset + _LOCAL_HEADER + min(info.compress_size, int(budget))
+    if info.compress_size + _LOCAL_HEADER + CHUNK <= budget:
         path = archive.extract(info.filename, folder / "whole.so")
         with path.open("rb") as begin:
             is_elf = begin.read(4) == MAGIC
@@ -85,7 +89,7 @@ def _first_bytes(archive: Archive, info: zipfile.ZipInfo, file: RemoteFile, budg
     """Inflate the beginning of a member until ``budget`` bytes were fetched for it."""
     data, start = bytearray(), file.moved
     with archive.member(info.filename) as stream:
-        while file.moved - start + file.next_fetch <= budget and len(data) < MOST_INFLATED:
+        while file.moved - start + _BLOCK <= budget and len(data) < MOST_INFLATED:
             block = stream.read(_BLOCK)
             if not block:
                 break
@@ -99,7 +103,7 @@ def _described(info: zipfile.ZipInfo, data: bytes, begin: Beginning, against: Pa
         from_linkage(info.filename, info.file_size, begin.linkage or Linkage()),
         archs=sort_archs(image.arch for image in begin.images),
         stubs=sort_archs(stub_archs(data, inside)),
-        images=len(begin.images),
+        images=count_images(begin.images),
     )
     if against is None or begin.undefined is None or begin.linkage is None:
         return found
@@ -111,7 +115,7 @@ def _notes(extensions: list[Extension], file: RemoteFile) -> tuple[str, ...]:
     partly = [one for one in extensions if not one.complete]
     if not partly:
         return ()
-    images = sum(one.images for one in partly)
+    images = sum(sum(one.images.values()) for one in partly)
     return (
         f"read {file.moved / file.size:.1%} of the wheel: archs are those of the first {images} pieces of device code in "
         f"{len(partly)} large file{'s' if len(partly) > 1 else ''}; a full list needs the whole wheel",

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from provisioner.capability import ComputeCapability
 from provisioner.machine.facts import Machine
-from provisioner.wheels.inspection import Extension, Inspection, sort_archs
+from provisioner.wheels.inspection import Extension, Inspection, with_extensions
 from provisioner.wheels.linkage import Abi, version_key
 
 _ARCH = re.compile(r"(sm|compute)_(\d+)([af]?)")
 _SHOWN = 3
+_OTHER_ACCELERATORS = ("libamdhip", "librocblas", "libhipblas", "libsycl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,11 @@ def runs_on(arch: str, gpu: ComputeCapability) -> bool:
 
 
 def reject_reasons(inspection: Inspection, target: Target) -> tuple[Reason, ...]:
-    """Return every reason against using ``inspection``'s subject on ``target``, the most fundamental first; empty: it may be used."""
+    """Return every reason against using ``inspection``'s subject on ``target``, the most fundamental first; empty: it may be used.
+
+    Of a wheel that carries one library per CUDA release or per accelerator (bitsandbytes) only those count that this torch would load.
+    """
+    inspection = with_extensions(inspection, _relevant(inspection.extensions, target.torch_cuda))
     return (
         *_without_kernels(inspection),
         *_tags(inspection, target),
@@ -84,6 +89,12 @@ def reject_reasons(inspection: Inspection, target: Target) -> tuple[Reason, ...]
         *_libraries(inspection, target),
         *_symbols(inspection, target),
     )
+
+
+def _relevant(extensions: tuple[Extension, ...], torch_cuda: str | None) -> list[Extension]:
+    for_cuda = [one for one in extensions if not any(name.startswith(_OTHER_ACCELERATORS) for name in one.needed)]
+    matching = [one for one in for_cuda if (one.cudart or one.cuda_major) in (None, _major(torch_cuda or ""))]
+    return matching if _cuda_majors(matching) else for_cuda or list(extensions)
 
 
 def _without_kernels(inspection: Inspection) -> list[Reason]:
@@ -130,11 +141,18 @@ def _architectures(inspection: Inspection, target: Target) -> list[Reason]:
     reasons = []
     for text in target.gpus:
         gpu = ComputeCapability.parse(text)
-        if any(runs_on(arch, gpu) for arch in inspection.working_archs):
+        if any(_has_kernels_for(gpu, one) for one in inspection.extensions):
             continue
         stubs = [arch for arch in inspection.stubs if runs_on(arch, gpu)]
         reasons.append(_stub_reason(stubs, text) if stubs else _no_image(inspection, text))
     return reasons or _stubs_only(inspection, target)
+
+
+def _has_kernels_for(gpu: ComputeCapability, extension: Extension) -> bool:
+    """Say whether most of an extension's translation units have code for ``gpu``; a lone PTX of some helper does not make it run."""
+    working = {arch: count for arch, count in extension.images.items() if arch not in extension.stubs}
+    runnable = sum(count for arch, count in working.items() if runs_on(arch, gpu))
+    return runnable * 2 >= max(working.values(), default=1)
 
 
 def _no_image(inspection: Inspection, gpu: str) -> Reason:
@@ -186,7 +204,8 @@ def _symbols(inspection: Inspection, target: Target) -> list[Reason]:
     if inspection.undefined:
         shown = ", ".join(inspection.undefined[:_SHOWN])
         more = f" and {len(inspection.undefined) - _SHOWN} more" if len(inspection.undefined) > _SHOWN else ""
-        return [Reason("undefined-symbol-abi-mismatch", f"torch {target.torch or ''} lacks {shown}{more}: `undefined symbol` at import".replace("  ", " "))]
+        torch = f"torch {target.torch}" if target.torch else "this torch"
+        return [Reason("undefined-symbol-abi-mismatch", f"{torch} lacks {shown}{more}: `undefined symbol` at import")]
     strict = inspection.abi in (Abi.CXX11, Abi.PRE_CXX11)
     if strict and target.abi and inspection.abi is not target.abi:
         text = f"it is built for torch's {inspection.abi} C++ ABI, this torch has {target.abi}: `undefined symbol` at import"
@@ -199,8 +218,3 @@ def _symbols(inspection: Inspection, target: Target) -> list[Reason]:
 
 def _other_release(built_for: str | None, torch: str | None) -> bool:
     return bool(built_for and torch) and version_key(built_for or "")[:2] != version_key(torch or "")[:2]
-
-
-def wanted_archs(gpus: Iterable[str]) -> tuple[str, ...]:
-    """Return the architectures of GPUs given by compute capability, as in `Inspection.archs`."""
-    return sort_archs(ComputeCapability.parse(gpu).sm for gpu in gpus)
