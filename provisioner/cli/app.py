@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "activate": ("activate", "Print code that activates an environment."),
     "rollback": ("rollback", "Go back to an environment's previous generation."),
     "remove": ("remove", "Delete an environment."),
+    "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
 }
 
 
