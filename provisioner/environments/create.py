@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner import __version__, download, progress
+from provisioner import __version__, download
 from provisioner.environments import preflight, store, venv_backend
 from provisioner.environments.acceptance import accept_wheel
 from provisioner.environments.activation import write_activation_variables
@@ -19,6 +19,7 @@ from provisioner.environments.flash_attn import obtain_wheel
 from provisioner.environments.manifest import FOLDER, LOCK_NAME, Manifest
 from provisioner.environments.names import check_name
 from provisioner.environments.proof import prove
+from provisioner.environments.toolkit import toolkit_on_machine
 from provisioner.errors import UsageError
 from provisioner.indexes import IndexSettings
 from provisioner.locking.conda_lock_file import render
@@ -55,14 +56,13 @@ def check_free(name: str, *, replace: bool) -> None:
         )
 
 
-def check_machine(plan: Plan, machine: Machine) -> PythonInstall:
+def check_machine(plan: Plan, machine: Machine, *, toolkit: str | None = None) -> PythonInstall:
     """Return the interpreter to use, after every check that needs no download. Raise what the first failing one raises."""
     python = venv_backend.choose_python(machine, plan.python)
     preflight.check_compiler(machine, plan)
     preflight.check_headers(python.headers, python.path, plan)
+    toolkit_on_machine(plan, machine, toolkit)
     preflight.check_disk(machine, plan)
-    for warning in preflight.warnings(machine, plan, headers=python.headers):
-        progress.note(warning)
     return python
 
 
@@ -75,7 +75,7 @@ def create(
     `VerificationFailed`, `Busy`.
     """
     check_free(name, replace=options.replace)
-    python = check_machine(plan, machine)
+    python = check_machine(plan, machine, toolkit=options.cuda_toolkit)
     with store.held(name):
         check_free(name, replace=options.replace)
         store.sweep()
