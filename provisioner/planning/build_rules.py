@@ -34,18 +34,24 @@ def build_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     return None
 
 
-def toolchain_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
-    """Python on the host (venv backend), and for a build its headers, a host compiler and an nvcc."""
-    venv = situation.backend == "venv"
-    if venv and situation.pythons_known and draft.python not in situation.pythons:
+def python_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Is this Python on the host (venv backend), with its headers when something is compiled against it."""
+    if situation.backend != "venv" or not situation.pythons:
+        return None
+    if draft.python not in situation.pythons:
         have = ", ".join(sorted(situation.pythons, key=numbers))
         return Verdict("python-unavailable", f"the venv backend uses a Python of this machine, which has {have}")
-    if draft.route is not Route.SOURCE:
-        return None
-    if venv and situation.pythons_known and not situation.pythons[draft.python]:
+    if draft.route is Route.SOURCE and not situation.pythons[draft.python]:
         text = f"Python {draft.python} lies here without its headers (Python.h), which a build includes"
         return Verdict("python-headers-missing", text)
-    return _nvcc_verdict(situation, draft, catalog) or (_compiler_verdict(situation, draft, catalog) if venv else None)
+    return None
+
+
+def nvcc_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """For a build: is there an nvcc that knows the GPU, and with the venv backend a host compiler that it takes."""
+    if draft.route is not Route.SOURCE:
+        return None
+    return _nvcc_verdict(situation, draft, catalog) or _compiler_verdict(situation, draft, catalog)
 
 
 def _nvcc_verdict(situation: Situation, draft: Draft, catalog: Catalog) -> Verdict | None:
@@ -65,7 +71,7 @@ def _nvcc_verdict(situation: Situation, draft: Draft, catalog: Catalog) -> Verdi
 
 
 def _compiler_verdict(situation: Situation, draft: Draft, catalog: Catalog) -> Verdict | None:
-    if situation.compilers is None:
+    if situation.backend != "venv" or situation.compilers is None:
         return None
     if not situation.compilers:
         return Verdict("compiler-missing", "a build needs g++, and this machine has none")

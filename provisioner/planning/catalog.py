@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 
 from provisioner.capability import ComputeCapability
 from provisioner.knowledge import archs, compilers, flash_attn, packages, torch_builds, wheel_index
 from provisioner.planning import drafts
+from provisioner.planning.flaws import flaw
 from provisioner.planning.numbers import minor, numbers
 from provisioner.planning.recipe import Recipe, Stack
 from provisioner.planning.recipes import load_recipes
@@ -39,15 +41,14 @@ class Catalog:
             self._drafts[key] = tuple(self._make_drafts(recipes, request, processor, platform))
         return self._drafts[key]
 
-    def _make_drafts(
-        self, recipes: Sequence[Recipe], request: Request, processor: str, platform: str | None
-    ) -> list[Draft]:
+    def _make_drafts(self, recipes: Sequence[Recipe], request: Request, processor: str, platform: str | None) -> list[Draft]:
         stacks = tuple(stack for recipe in recipes for stack in recipe.stacks)
         found = list(drafts.listed(self, stacks, platform, processor))
         if platform is None and drafts.pins_versions(request):
             only_none = all(stack.route is Route.NONE for stack in stacks)
             found += drafts.pinned(self, request, stacks, processor, Route.NONE if only_none else Route.WHEEL)
-        return list({draft.id: draft for draft in reversed(found)}.values())[::-1]
+        unique = {draft.id: draft for draft in reversed(found)}
+        return [replace(draft, flaw=flaw(draft, request, self, processor)) for draft in reversed(unique.values())]
 
     def torch(self, stack: Stack, processor: str) -> TorchStock | None:
         """Return the torch build that a stack means on this processor, None where there is none."""
@@ -57,7 +58,7 @@ class Catalog:
 
     def torch_builds(self, torch: str | None, cuda: str | None, processor: str) -> list[TorchStock]:
         """Return the CUDA builds that the pins allow, newest torch first."""
-        found = [
+        return [
             _torch_stock(build)
             for build in reversed(torch_builds.builds())
             if build.machine == processor
@@ -65,15 +66,26 @@ class Catalog:
             and drafts.wants(torch, build.torch)
             and drafts.wants(minor(cuda) if cuda else None, build.cuda)
         ]
-        return found
+
+    @lru_cache(maxsize=512)  # noqa: B019 - a catalog lives as long as the process
+    def torch_abis(self, torch: str, cuda: tuple[int, ...], processor: str) -> frozenset[bool | None]:
+        """Return the C++ ABIs that pip's builds of a torch minor for a CUDA have; for all of them when none has that CUDA."""
+        builds = self.torch_builds(torch, None, processor)
+        same = [build for build in builds if drafts.same_cuda(cuda, build.cuda)]
+        return frozenset(build.cxx11_abi for build in same or builds)
 
     def wheels(self, torch: str, python: str, processor: str, system: str) -> tuple[WheelStock, ...]:
         """Return the wheels for a torch minor, a Python tag (``cp312``) and a platform."""
         key = (torch, python, processor, system)
         if key not in self._wheels:
-            found = (_wheel_stock(wheel) for wheel in self.wheel_index.wheels if wheel.torch == torch and wheel.python == python)
-            self._wheels[key] = tuple(wheel for wheel in found if wheel.processor == processor and wheel.system == system)
+            platform = "win_amd64" if system == "windows" else f"linux_{processor}"
+            found = self.wheel_index.find(torch, python, platform)
+            self._wheels[key] = tuple(_wheel_stock(wheel) for wheel in found)
         return self._wheels[key]
+
+    def all_wheels(self) -> Iterator[WheelStock]:
+        """Yield every wheel of the index."""
+        return (_wheel_stock(wheel) for wheel in self.wheel_index.wheels)
 
     def versions(self, route: Route, torch: str, pin: str | None) -> tuple[str, ...]:
         """Return the flash-attn versions to try beside a torch that no recipe lists, newest first."""
@@ -90,7 +102,8 @@ class Catalog:
     def _wheel_versions(self) -> tuple[str, ...]:
         from packaging.version import Version
 
-        return tuple(sorted({wheel.version for wheel in self.wheel_index.wheels}, key=Version, reverse=True))
+        versions = {wheel.version for wheel in self.wheel_index.wheels if not wheel.version.startswith("1.")}
+        return tuple(sorted(versions, key=Version, reverse=True))
 
     def release(self, version: str) -> ReleaseStock | None:
         """Return a flash-attn release as source, None when the package index has none of that version."""
@@ -197,6 +210,7 @@ def _wheel_stock(wheel: wheel_index.Wheel) -> WheelStock:
         processor=processor,
         system=system,
         abi=wheel.abi,
+        real_abi=wheel.abi_real,
         url=wheel.url,
         filename=wheel.filename,
         sha256=wheel.sha256,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from provisioner.knowledge import drivers
 from provisioner.machine.facts import Machine
 from provisioner.planning.build_rules import build_archs, nvcc_for
-from provisioner.planning.driver_rules import needs_forward_compatibility, uncovered
+from provisioner.planning.driver_rules import first_driver, needs_forward_compatibility
 from provisioner.planning.estimates import estimates
 from provisioner.planning.kernels import UNSLOTH
 from provisioner.planning.numbers import numbers
@@ -17,7 +17,7 @@ from provisioner.planning.values import Candidate, FlashAttn, KernelSelection, P
 
 if TYPE_CHECKING:
     from provisioner.planning.catalog import Catalog
-    from provisioner.planning.plan import Judgement
+    from provisioner.planning.judging import Judgement
     from provisioner.planning.situation import Situation
     from provisioner.planning.stock import Draft
 
@@ -88,7 +88,8 @@ def driver_floor(here: Situation, draft: Draft) -> str | None:
     """Return the lowest driver that runs the plan, in the numbers of the column that applies."""
     if draft.torch.cuda is None or here.jetson or not here.gpu_needed:
         return None
-    return drivers.floor(draft.torch.cuda, windows=here.windows_driver)
+    floor = drivers.floor(draft.torch.cuda, windows=here.windows_driver)
+    return max(floor, first_driver(here) or floor, key=drivers.parse)
 
 
 def notes(machine: Machine, request: Request, judgement: Judgement, draft: Draft) -> Iterator[str]:

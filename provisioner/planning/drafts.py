@@ -32,15 +32,36 @@ def of_stack(catalog: Catalog, stack: Stack, torch: TorchStock, place: int, proc
     for position, python in enumerate(stack.pythons):
         if stack.route is Route.WHEEL:
             for wheel, preference in _wheels(catalog, stack, python, processor):
-                yield Draft(wheel_id(wheel), Route.WHEEL, stack, torch, python, (place, position, preference), wheel=wheel, summary=wheel_summary(wheel))
+                yield Draft(
+                    wheel_id(wheel),
+                    Route.WHEEL,
+                    stack,
+                    torch,
+                    python,
+                    (place, position, preference),
+                    wheel=wheel,
+                    summary=wheel_summary(wheel),
+                )
         elif stack.route is Route.SOURCE:
             for release, preference in _releases(catalog, stack):
-                name = f"source:{release.version}/torch{torch_label(torch)}-{tag(python)}"
-                yield Draft(name, Route.SOURCE, stack, torch, python, (place, position, preference), release=release, summary=source_summary(release, torch))
+                name = f"source:{release.version}/torch{torch_label(torch)}-{tag(python)}{_trimmed(stack)}"
+                yield Draft(
+                    name,
+                    Route.SOURCE,
+                    stack,
+                    torch,
+                    python,
+                    (place, position, preference),
+                    release=release,
+                    summary=source_summary(release, torch),
+                )
         else:
-            name = f"{stack.route}:torch{torch_label(torch)}-{tag(python)}"
-            name += "-trimmed" if stack.trimmed else ""
+            name = f"{stack.route}:torch{torch_label(torch)}-{tag(python)}{_trimmed(stack)}"
             yield Draft(name, stack.route, stack, torch, python, (place, position, 0), summary=none_summary(stack, torch))
+
+
+def _trimmed(stack: Stack) -> str:
+    return "-trimmed" if stack.trimmed else ""
 
 
 def _wheels(catalog: Catalog, stack: Stack, python: str, processor: str) -> Iterator[tuple[WheelStock, int]]:
@@ -56,9 +77,7 @@ def _releases(catalog: Catalog, stack: Stack) -> Iterator[tuple[ReleaseStock, in
             yield release, preference
 
 
-def pinned(
-    catalog: Catalog, request: Request, stacks: Sequence[Stack], processor: str, lowest_route: Route
-) -> Iterator[Draft]:
+def pinned(catalog: Catalog, request: Request, stacks: Sequence[Stack], processor: str, lowest_route: Route) -> Iterator[Draft]:
     """Yield drafts beyond a recipe's own stacks, for versions that the user names: any torch build with any wheel or release.
 
     They stand behind the recipe's own. ``lowest_route`` NONE means that the recipe has no flash-attn to offer.

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from provisioner.codec import to_builtins
 from provisioner.errors import NoRoute, ProvisionError, SourceUnreachable
 from provisioner.machine.facts import Machine
+from provisioner.planning.judging import Judgement, judge_all
 from provisioner.planning.numbers import numbers
 from provisioner.planning.refusals import old_driver_hint
 from provisioner.planning.values import BuildChoice, Candidate, Request, Route
 
 if TYPE_CHECKING:
     from provisioner.planning.catalog import Catalog
-    from provisioner.planning.plan import Judgement
     from provisioner.planning.stock import Draft
 
 PINS = ("cuda", "python", "torch", "flash_attn")
@@ -46,18 +46,16 @@ def no_route(
 
 def nearest(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement) -> Iterator[str]:
     """Yield what works when one of the user's wishes is given up, nearest version first."""
-    from provisioner.planning.plan import judge_all
-
     for pin in PINS:
         wish = getattr(request, pin)
         if wish is None:
             continue
-        accepted = judge_all(machine, replace(request, **{pin: None}), catalog).accepted
+        accepted = judge_all(machine, _without(request, pin), catalog).accepted
         if accepted:
             best = min(accepted, key=lambda draft: _distance(_version(draft, pin), wish))
             yield f"without --{pin.replace('_', '-')} {wish}, {_named(best)} works: {_options(best, pin)}"
     if sum(getattr(request, pin) is not None for pin in PINS) > 1:
-        accepted = judge_all(machine, replace(request, cuda=None, python=None, torch=None, flash_attn=None), catalog).accepted
+        accepted = judge_all(machine, _without(request, *PINS), catalog).accepted
         if accepted:
             yield f"without any of them, {_named(accepted[0])} works"
 
@@ -85,6 +83,17 @@ def ways_out(judgement: Judgement, counts: Counter[str]) -> Iterator[str]:
         yield "use a Python that is here, or --backend conda, which brings its own"
     if here.build is BuildChoice.ALWAYS and here.key.major < 8:
         yield "leave --build and --flash-attn away: Unsloth runs on xformers here"
+
+
+def _without(request: Request, *pins: str) -> Request:
+    """Return the request without some of its versions."""
+    return replace(
+        request,
+        python=None if "python" in pins else request.python,
+        torch=None if "torch" in pins else request.torch,
+        cuda=None if "cuda" in pins else request.cuda,
+        flash_attn=None if "flash_attn" in pins else request.flash_attn,
+    )
 
 
 def _pinned(request: Request) -> bool:

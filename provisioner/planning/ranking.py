@@ -6,23 +6,22 @@ candidates and never demotes one.
 
 from __future__ import annotations
 
-from provisioner.planning.driver_rules import needs_forward_compatibility
-from provisioner.planning.situation import Situation
 from provisioner.planning.stock import Draft
 from provisioner.planning.values import Route, Trust
 
 TRUST = {trust: place for place, trust in enumerate(Trust)}
 
 
-def rank_key(situation: Situation, draft: Draft) -> tuple[object, ...]:
+def rank_key(draft: Draft, *, forward: bool) -> tuple[object, ...]:
     """Return the sort key of an accepted draft, the best first.
 
-    What runs natively goes before what needs the forward-compatibility package, a wheel before a build, a wheel with a
-    known hash before one without; then the recipe's order of stacks, Pythons and versions; then who made the wheel, and the name.
+    What runs natively goes before what needs the forward-compatibility package (``forward``), a wheel before a build, a
+    wheel with a known hash before one without; then the recipe's order of stacks, Pythons and versions; then who made the
+    wheel, and the name.
     """
     wheel = draft.wheel
     return (
-        needs_forward_compatibility(situation, draft.torch.cuda),
+        forward,
         draft.route is Route.SOURCE,
         wheel is not None and wheel.sha256 is None,
         draft.order,

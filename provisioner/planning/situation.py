@@ -16,8 +16,43 @@ ASSUMED = (ComputeCapability(8, 0),)
 """What a plan is made for when nothing states the GPU: the oldest one that flash-attn 2.x runs on."""
 
 DATA_CENTRE = frozenset(
-    "A2 A10 A10G A16 A30 A40 A100 A800 L2 L4 L20 L40 L40S L40G H20 H100 H200 H800 GH200 B100 B200 B300 GB200 GB300 "
-    "T4 T4G V100 V100S P4 P40 P100 M40 M60 K80 Tesla".split()
+    [
+        "A2",
+        "A10",
+        "A10G",
+        "A16",
+        "A30",
+        "A40",
+        "A100",
+        "A800",
+        "L2",
+        "L4",
+        "L20",
+        "L40",
+        "L40S",
+        "L40G",
+        "H20",
+        "H100",
+        "H200",
+        "H800",
+        "GH200",
+        "B100",
+        "B200",
+        "B300",
+        "GB200",
+        "GB300",
+        "T4",
+        "T4G",
+        "V100",
+        "V100S",
+        "P4",
+        "P40",
+        "P100",
+        "M40",
+        "M60",
+        "K80",
+        "Tesla",
+    ]
 )
 """Words of names that belong to data-centre GPUs, which alone may run a newer CUDA through the forward-compatibility
 package (NVIDIA, CUDA Compatibility, "Forward Compatibility", read 2026-11-24)."""
@@ -43,7 +78,6 @@ class Situation:
     data_centre: bool
     backend: str
     pythons: dict[str, bool]
-    pythons_known: bool
     compilers: tuple[int, ...] | None
     toolkits: tuple[tuple[int, ...], ...]
     unreachable: dict[str, str]
@@ -79,7 +113,6 @@ def situation(machine: Machine, request: Request, recipes: Sequence[Recipe] = ()
         data_centre=bool(nvidia(machine)) and all(is_data_centre(gpu.name) for gpu in nvidia(machine)),
         backend=backend_of(machine, request),
         pythons=pythons,
-        pythons_known=bool(pythons),
         compilers=tuple(numbers(c.version)[0] for c in machine.compilers if c.kind == "gcc" and numbers(c.version))
         if machine.compilers or pythons
         else None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from provisioner.capability import ComputeCapability
 from provisioner.planning.recipe import Stack
 from provisioner.planning.values import Route, Trust
+from provisioner.planning.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class TorchStock:
 
 @dataclass(frozen=True, slots=True)
 class WheelStock:
-    """One flash-attn wheel. ``cuda`` is ``(12,)`` where the name gives the major alone; ``abi`` None where it gives none."""
+    """One flash-attn wheel. ``cuda`` is ``(12,)`` where the name gives the major alone; ``abi`` is the label in the name (None without
+    one), ``real_abi`` what the wheel has."""
 
     version: str
     cuda: tuple[int, ...]
@@ -40,6 +42,7 @@ class WheelStock:
     processor: str
     system: str
     abi: bool | None
+    real_abi: bool | None
     url: str
     filename: str
     sha256: str | None
@@ -72,7 +75,7 @@ class Partners:
 class Draft:
     """One way to be judged: a stack with one Python, and the wheel or release that brings flash-attn.
 
-    ``order`` is its place in the recipe: stack, Python, flash-attn version.
+    ``order`` is its place in the recipe: stack, Python, flash-attn version. ``flaw`` is what speaks against it on every machine.
     """
 
     id: str
@@ -84,6 +87,7 @@ class Draft:
     wheel: WheelStock | None = None
     release: ReleaseStock | None = None
     summary: str = ""
+    flaw: Verdict | None = None
 
     @property
     def version(self) -> str | None:
