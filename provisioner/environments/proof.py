@@ -9,7 +9,6 @@ from provisioner.errors import VerificationFailed
 from provisioner.planning.values import Plan, Route
 from provisioner.verifying.expectation import Expectation
 from provisioner.verifying.receipt import Outcome, Receipt
-from provisioner.verifying.verify import verify
 
 SECONDS = 900.0
 """Limit of the whole proof: imports of a cold torch and Unsloth, then the quick numerics."""
@@ -40,6 +39,8 @@ def expectation(plan: Plan, *, gpu: bool) -> Expectation:
 
 def prove(python: Path, plan: Plan, *, gpu: bool) -> Receipt:
     """Run the quick verification and return its receipt. Raise `VerificationFailed` naming the first failed check."""
+    from provisioner.verifying.verify import verify
+
     with progress.task("proving the environment"):
         receipt = verify(python, expectation=expectation(plan, gpu=gpu), mode="quick", timeout=SECONDS)
     failed = [check for check in receipt.checks if check.outcome is Outcome.FAILED]
