@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "Choose what to install on this machine, or another, and say why."),
     "lock": ("lock", "Resolve the exact files, with hashes, and write conda-lock.yml."),
     "create": ("create", "Make an environment for this machine, and prove it."),
+    "install": ("install", "Install the right flash-attn beside a Python that is already there."),
     "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
     "list": ("list", "List the environments."),
     "run": ("run", "Run a command inside an environment."),

@@ -55,7 +55,6 @@ def command(
     from provisioner import progress
     from provisioner.cli.sources import with_sources
     from provisioner.environments.create import CreateOptions, check_free, check_machine, create
-    from provisioner.environments.preflight import warnings
     from provisioner.indexes import read_index_settings
     from provisioner.locking.conda_lock_file import write_lock
 
@@ -68,8 +67,7 @@ def command(
             for line in plan_lines(machine, plan):
                 output.say(line)
         if not dry_run:
-            python = check_machine(plan, machine, toolkit=cuda_toolkit)
-            for warning in warnings(machine, plan, headers=python.headers):
+            for warning in check_machine(plan, machine, toolkit=cuda_toolkit):
                 progress.note(warning)
         lock = lock or _lock(plan, machine, settings, channels, cuda_toolkit)
         if lock_out is not None:
@@ -109,7 +107,7 @@ def _lock(plan: Plan, machine: Machine, settings: IndexSettings, channels: tuple
     from provisioner.environments.toolkit import requirements
     from provisioner.locking.lock import LockOptions, make_lock
 
-    toolchain = requirements(plan, machine, toolkit) if plan.backend == "venv" else ()
+    toolchain = requirements(plan, machine, toolkit)
     return make_lock(plan, machine, settings, LockOptions(channels, toolchain=toolchain))
 
 

@@ -49,7 +49,7 @@ def command(
     with output.progress():
         machine = with_sources(selection.machine, settings, channels)
         plan = make_plan(machine, selection.request, load_catalog(selection.recipe_dirs))
-        toolchain = requirements(plan, machine, cuda_toolkit) if plan.backend == "venv" else ()
+        toolchain = requirements(plan, machine, cuda_toolkit)
         options = LockOptions(channels, _date(exclude_newer), toolchain)
         lock = make_lock(plan, machine, settings, options)
         write_lock(lock, output_file)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner import __version__, download
-from provisioner.environments import preflight, store, venv_backend
+from provisioner.environments import conda_backend, preflight, store, venv_backend
 from provisioner.environments.acceptance import accept_wheel
 from provisioner.environments.activation import write_activation_variables
 from provisioner.environments.flash_attn import obtain_wheel
@@ -24,7 +24,7 @@ from provisioner.errors import UsageError
 from provisioner.indexes import IndexSettings
 from provisioner.locking.conda_lock_file import render
 from provisioner.locking.values import Lock
-from provisioner.machine.facts import Machine, PythonInstall
+from provisioner.machine.facts import Machine
 from provisioner.planning.values import Plan
 
 LIVE_SOURCES = ("nvml", "nvidia-smi")
@@ -56,14 +56,19 @@ def check_free(name: str, *, replace: bool) -> None:
         )
 
 
-def check_machine(plan: Plan, machine: Machine, *, toolkit: str | None = None) -> PythonInstall:
-    """Return the interpreter to use, after every check that needs no download. Raise what the first failing one raises."""
+def check_machine(plan: Plan, machine: Machine, *, toolkit: str | None = None) -> list[str]:
+    """Do every check that needs no download and return warnings as sentences. Raise what the first failing check raises.
+
+    With the conda backend Python, compilers and the CUDA toolkit come from the channel, so only the disk is checked.
+    """
+    preflight.check_disk(machine, plan)
+    if plan.backend == "conda":
+        return []
     python = venv_backend.choose_python(machine, plan.python)
     preflight.check_compiler(machine, plan)
     preflight.check_headers(python.headers, python.path, plan)
     toolkit_on_machine(plan, machine, toolkit)
-    preflight.check_disk(machine, plan)
-    return python
+    return preflight.warnings(machine, plan, headers=python.headers)
 
 
 def create(
@@ -75,20 +80,19 @@ def create(
     `VerificationFailed`, `Busy`.
     """
     check_free(name, replace=options.replace)
-    python = check_machine(plan, machine, toolkit=options.cuda_toolkit)
+    check_machine(plan, machine, toolkit=options.cuda_toolkit)
     with store.held(name):
         check_free(name, replace=options.replace)
         store.sweep()
         previous = store.find(name).prefix.name if store.exists(name) else None
         with store.new_generation(name) as generation:
-            environment = _fill(generation, python, plan, machine, lock, settings, options, previous)
+            environment = _fill(generation, plan, machine, lock, settings, options, previous)
         store.prune(environment)
     return environment
 
 
 def _fill(
     generation: store.Generation,
-    python: PythonInstall,
     plan: Plan,
     machine: Machine,
     lock: Lock,
@@ -99,20 +103,19 @@ def _fill(
     prefix = generation.prefix
     text = render(lock)
     (prefix / FOLDER / LOCK_NAME).write_text(text)
-    venv_backend.make_venv(prefix, Path(python.path), settings)
+    python = _base(prefix, plan, machine, lock, settings)
     packages = [package for package in lock.of("pip") if package.name != "flash-attn"]
-    venv_backend.install(prefix, packages, settings, label=f"installing {len(packages)} packages")
-    interpreter = prefix / "bin" / "python"
-    wheel = obtain_wheel(interpreter, plan, machine, lock, settings, toolkit=options.cuda_toolkit, jobs=options.jobs)
+    venv_backend.install(python, packages, settings, label=f"installing {len(packages)} packages")
+    wheel = obtain_wheel(python, plan, machine, lock, settings, toolkit=options.cuda_toolkit, jobs=options.jobs)
     if wheel is not None:
-        accept_wheel(wheel, interpreter, plan, machine)
-        venv_backend.install_wheel(interpreter, wheel, settings)
+        accept_wheel(wheel, python, plan, machine)
+        venv_backend.install_wheel(python, wheel, settings)
     write_activation_variables(prefix, plan.activation)
-    receipt = prove(interpreter, plan, gpu=any(gpu.source in LIVE_SOURCES for gpu in machine.gpus)) if options.verify else None
+    receipt = prove(python, plan, gpu=any(gpu.source in LIVE_SOURCES for gpu in machine.gpus)) if options.verify else None
     manifest = Manifest(
         name=generation.name,
         generation=generation.id,
-        backend="venv",
+        backend=plan.backend,
         created_at=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         provision=__version__,
         plan=plan,
@@ -123,3 +126,12 @@ def _fill(
         previous=previous,
     )
     return generation.commit(manifest)
+
+
+def _base(prefix: Path, plan: Plan, machine: Machine, lock: Lock, settings: IndexSettings) -> Path:
+    """Make the prefix with its Python, by the plan's backend, and return the interpreter."""
+    if plan.backend == "conda":
+        conda_backend.install(prefix, lock.of("conda"), plan.conda_specs)
+    else:
+        venv_backend.make_venv(prefix, Path(venv_backend.choose_python(machine, plan.python).path), settings)
+    return prefix / "bin" / "python"

@@ -32,7 +32,10 @@ def obtain_wheel(
         return None
     if plan.route is Route.WHEEL:
         return fetch_wheel(package)
-    root = toolkit_on_machine(plan, machine, toolkit) or toolkit_from_lock(lock, settings)
+    if plan.backend == "conda" and toolkit is None:
+        root = None  # the prefix has its own
+    else:
+        root = toolkit_on_machine(plan, machine, toolkit) or toolkit_from_lock(lock, settings)
     return _build(python, plan, package, settings, root, jobs)
 
 
@@ -42,7 +45,9 @@ def fetch_wheel(package: LockedPackage) -> Path:
     return download.fetch(package.url, folder / package.filename, sha256=package.sha256, label=package.filename)
 
 
-def _build(python: Path, plan: Plan, package: LockedPackage, settings: IndexSettings, root: Path, jobs: int | None) -> Path:
+def _build(
+    python: Path, plan: Plan, package: LockedPackage, settings: IndexSettings, root: Path | None, jobs: int | None
+) -> Path:
     from provisioner.building.build import BuildOrder, build_flash_attn
     from provisioner.building.releases import find_release
 

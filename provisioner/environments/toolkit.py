@@ -40,7 +40,9 @@ def toolkit_on_machine(plan: Plan, machine: Machine, wanted: str | None = None) 
 
 def requirements(plan: Plan, machine: Machine, wanted: str | None = None) -> tuple[str, ...]:
     """Return what the lock must fetch from the package index so that the plan can be built; nothing when nothing is built."""
-    if plan.route is not Route.SOURCE or plan.cuda is None or toolkit_on_machine(plan, machine, wanted) is not None:
+    if plan.backend == "conda" or plan.route is not Route.SOURCE or plan.cuda is None:
+        return ()
+    if toolkit_on_machine(plan, machine, wanted) is not None:
         return ()
     return toolchain.requirements(plan.toolkit or plan.cuda)
 

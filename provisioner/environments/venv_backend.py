@@ -43,11 +43,11 @@ def make_venv(prefix: Path, python: Path, settings: IndexSettings) -> None:
 def install(
     prefix: Path, packages: Sequence[LockedPackage], settings: IndexSettings, *, label: str = "installing packages"
 ) -> None:
-    """Install exactly these files into the environment at ``prefix``, each checked against its sha256.
+    """Install exactly these files beside ``python``, each checked against its sha256.
 
     Raise `IntegrityError` when a file is not what the lock says and `SourceUnreachable` when one cannot be fetched.
     """
-    _install(["--python", prefix / "bin" / "python"], packages, settings, label)
+    _install(["--python", str(python)], packages, settings, label)
 
 
 def install_into(folder: Path, packages: Sequence[LockedPackage], settings: IndexSettings, *, label: str) -> None:
