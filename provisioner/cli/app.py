@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "activate": ("activate", "Print code that activates an environment."),
     "rollback": ("rollback", "Go back to an environment's previous generation."),
     "remove": ("remove", "Delete an environment."),
+    "knowledge": ("knowledge", "Show what the choice rests on; refresh the list of prebuilt wheels."),
 }
 
 
