@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollback": ("rollback", "Go back to an environment's previous generation."),
     "remove": ("remove", "Delete an environment."),
     "recipes": ("recipes", "List, show and check recipes."),
+    "knowledge": ("knowledge", "Show what the choice rests on; refresh the list of prebuilt wheels."),
 }
 
 

@@ -58,14 +58,18 @@ def python_flaw(draft: Draft, catalog: Catalog, processor: str) -> Verdict | Non
 def abi_flaw(draft: Draft) -> Verdict | None:
     """Do wheel and torch use the same C++ ABI, whatever the file name says (2.8.x for torch 2.6: #1783, #1717)."""
     wheel, torch = draft.wheel, draft.torch
-    if wheel is None or wheel.real_abi is None or torch.cxx11_abi is None or wheel.real_abi is torch.cxx11_abi:
+    if wheel is None or wheel.real_abi is None or torch.cxx11_abi is None:
         return None
-    if wheel.abi is torch.cxx11_abi:
+    if wheel.abi is not None and wheel.abi is not wheel.real_abi:
         label, real = str(wheel.abi).upper(), str(wheel.real_abi).upper()
-        text = f"the wheel is labelled cxx11abi{label}, but was built with the ABI {real} (#1783, #1717)"
-        return Verdict("abi-mislabelled", text)
-    text = f"the wheel has the C++ ABI {str(wheel.real_abi).upper()}, torch {torch.torch} {str(torch.cxx11_abi).upper()}: undefined symbol on import"
-    return Verdict("abi-mismatch", text)
+        return Verdict(
+            "abi-mislabelled", f"the wheel is labelled cxx11abi{label}, but was built with the ABI {real} (#1783, #1717)"
+        )
+    if wheel.real_abi is not torch.cxx11_abi:
+        have, want = str(wheel.real_abi).upper(), str(torch.cxx11_abi).upper()
+        text = f"the wheel has the C++ ABI {have}, torch {torch.torch} has {want}: undefined symbol on import"
+        return Verdict("abi-mismatch", text)
+    return None
 
 
 def xformers_flaw(draft: Draft, catalog: Catalog, processor: str) -> Verdict | None:
