@@ -51,8 +51,8 @@ def command(
 
     Facts, plan, lock, packages, flash-attn, proof: NAME appears when all of it is done. Exit codes are listed in the README.
     """
-    from provisioner.cli.plan_text import plan_lines
     from provisioner import progress
+    from provisioner.cli.plan_text import plan_lines
     from provisioner.cli.sources import with_sources
     from provisioner.environments.create import CreateOptions, check_free, check_machine, create
     from provisioner.indexes import read_index_settings

@@ -41,7 +41,7 @@ def make_venv(prefix: Path, python: Path, settings: IndexSettings) -> None:
 
 
 def install(
-    prefix: Path, packages: Sequence[LockedPackage], settings: IndexSettings, *, label: str = "installing packages"
+    python: Path, packages: Sequence[LockedPackage], settings: IndexSettings, *, label: str = "installing packages"
 ) -> None:
     """Install exactly these files beside ``python``, each checked against its sha256.
 
