@@ -13,6 +13,7 @@ from provisioner import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
+    "build": ("build", "Compile flash-attn from source: only the architectures and kernels asked for."),
 }
 
 
