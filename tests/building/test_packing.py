@@ -7,10 +7,16 @@ import zipfile
 from pathlib import Path
 
 from packaging.version import Version
+
 from provisioner.building import packing
 from provisioner.building.releases import find_release
 
-FILES = {"pkg/__init__.py": b"x = 1\n", "ext.so": b"\x7fELF", "pkg-1.0.dist-info/METADATA": b"Name: pkg\n", "pkg-1.0.dist-info/WHEEL": b"w\n"}
+FILES = {
+    "pkg/__init__.py": b"x = 1\n",
+    "ext.so": b"\x7fELF",
+    "pkg-1.0.dist-info/METADATA": b"Name: pkg\n",
+    "pkg-1.0.dist-info/WHEEL": b"w\n",
+}
 
 
 def test_record_names_every_file_with_its_hash_and_size(tmp_path: Path) -> None:
@@ -40,7 +46,13 @@ def test_the_extension_is_executable_and_metadata_comes_last(tmp_path: Path) -> 
 
 
 def test_packages_are_found_as_setuptools_finds_them(tmp_path: Path) -> None:
-    for name in ("flash_attn/__init__.py", "flash_attn/ops/__init__.py", "flash_attn/ops/x.py", "flash_attn/data/y.py", "tests/__init__.py"):
+    for name in (
+        "flash_attn/__init__.py",
+        "flash_attn/ops/__init__.py",
+        "flash_attn/ops/x.py",
+        "flash_attn/data/y.py",
+        "tests/__init__.py",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     (tmp_path / "flash_attn" / "notes.md").write_text("")
@@ -49,7 +61,9 @@ def test_packages_are_found_as_setuptools_finds_them(tmp_path: Path) -> None:
 
 
 def test_metadata_is_the_sdists_own_with_our_version_and_upstreams_requirements(tmp_path: Path) -> None:
-    (tmp_path / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: flash_attn\nVersion: 1.0.9\nLicense: UNKNOWN\nRequires-Python: >=3.7\n\n# Readme\n\nVersion: no\n")
+    (tmp_path / "PKG-INFO").write_text(
+        "Metadata-Version: 2.1\nName: flash_attn\nVersion: 1.0.9\nLicense: UNKNOWN\nRequires-Python: >=3.7\n\n# Readme\n\nVersion: no\n"
+    )
     text = packing.metadata(tmp_path, find_release("1.0.9"), "1.0.9+cu130torch2.13.kabc").decode()
     head, _, body = text.partition("\n\n")
     assert head.splitlines() == [

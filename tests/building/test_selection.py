@@ -114,17 +114,29 @@ def test_for_a_llama_config_head_dim_128_in_bf16_without_extras_is_chosen() -> N
 @pytest.mark.parametrize(
     ("config", "dims", "features"),
     [
-        pytest.param({"head_dim": 256, "attn_logit_softcapping": 50.0, "sliding_window": 4096}, (256,), {"local", "softcap"}, id="gemma2"),
+        pytest.param(
+            {"head_dim": 256, "attn_logit_softcapping": 50.0, "sliding_window": 4096}, (256,), {"local", "softcap"}, id="gemma2"
+        ),
         pytest.param({"head_dim": 128, "sliding_window": 4096, "use_sliding_window": False}, (128,), set(), id="qwen2"),
         pytest.param({"n_embd": 768, "n_head": 12, "attn_pdrop": 0.1}, (64,), {"dropout"}, id="gpt2"),
         pytest.param({"hidden_size": 4544, "num_attention_heads": 71, "alibi": True}, (64,), {"alibi"}, id="falcon"),
-        pytest.param({"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "hidden_size": 7168, "num_attention_heads": 128}, (192,), set(), id="mla"),
         pytest.param(
-            {"text_config": {"head_dim": 128}, "vision_config": {"hidden_size": 1152, "num_attention_heads": 16}}, (72, 128), set(), id="vision"
+            {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "hidden_size": 7168, "num_attention_heads": 128},
+            (192,),
+            set(),
+            id="mla",
+        ),
+        pytest.param(
+            {"text_config": {"head_dim": 128}, "vision_config": {"hidden_size": 1152, "num_attention_heads": 16}},
+            (72, 128),
+            set(),
+            id="vision",
         ),
     ],
 )
-def test_for_model_reads_what_each_family_of_configs_states(config: dict[str, Any], dims: tuple[int, ...], features: set[str]) -> None:
+def test_for_model_reads_what_each_family_of_configs_states(
+    config: dict[str, Any], dims: tuple[int, ...], features: set[str]
+) -> None:
     chosen = for_model(config)
     assert chosen.head_dims == dims
     assert set(chosen.features) - {"backward", "varlen", "uneven"} == features

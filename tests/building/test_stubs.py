@@ -39,7 +39,9 @@ def test_the_namespace_is_the_one_of_the_release() -> None:
 def test_the_rebuild_command_keeps_what_is_there_and_adds_what_is_missing() -> None:
     release = find_release("2.8.3.post2")
     command = rebuild_command(Kernel(Direction.FORWARD, 64, "fp16", False), release, select(release, ONE))
-    assert command == "provision build --version 2.8.3.post2 --head-dims 64,128 --dtypes fp16,bf16 --features backward,uneven,varlen"
+    assert (
+        command == "provision build --version 2.8.3.post2 --head-dims 64,128 --dtypes fp16,bf16 --features backward,uneven,varlen"
+    )
 
 
 def test_upstreams_full_set_needs_no_stub() -> None:
