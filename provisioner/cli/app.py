@@ -14,6 +14,7 @@ from provisioner import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
+    "build": ("build", "Compile flash-attn from source: only the architectures and kernels asked for."),
     "detect": ("detect", "Show the GPUs, driver, system and tools of this machine."),
     "capture": ("capture", "Write this machine to a folder that any other can plan for."),
     "plan": ("plan", "Choose what to install on this machine, or another, and say why."),
