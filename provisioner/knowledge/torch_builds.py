@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from provisioner.capability import ComputeCapability
-from provisioner.knowledge import tables
+from provisioner.knowledge import archs, tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class TorchBuild:
         """Say whether it has kernels for a GPU; None where its architectures are not known."""
         if not self.archs:
             return None if self.cuda else False
-        return any(capability.runs_binary_of(ComputeCapability.parse(built)) for built in self.archs)
+        return archs.covers(self.archs, capability)
 
 
 @functools.cache
