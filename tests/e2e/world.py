@@ -121,11 +121,10 @@ def _write_flash_attn(wheel: Path, build: Path) -> None:
     source.write_text(
         "__global__ void kernel(float *x) { x[threadIdx.x] *= 2; }\nvoid launch(float *x) { kernel<<<1, 32>>>(x); }\n"
     )
-    extension = build / f"flash_attn_2_cuda.{TAG}-x86_64-linux-gnu.so"
     extension = build / f"flash_attn_2_cuda.cpython-{TAG[2:]}-x86_64-linux-gnu.so"
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     codes = ["-gencode=arch=compute_80,code=sm_80", "-gencode=arch=compute_90,code=sm_90"]
-    words = [nvcc, "-shared", "-cudart=none", "-Xcompiler=-fPIC", *codes, str(source), "-o", str(extension)]
+    words = [nvcc, "-shared", "-cudart=static", "-Xcompiler=-fPIC", *codes, str(source), "-o", str(extension)]
     subprocess.run(words, check=True, timeout=300)
     made = make_wheel(
         build,
