@@ -151,6 +151,12 @@ def unsloth() -> tuple[Unsloth, ...]:
     return tables.rows("unsloth", Unsloth)
 
 
+@functools.lru_cache(maxsize=1024)
+def unsloth_for(torch: str, python: str) -> Unsloth | None:
+    """Return the newest unsloth read so far that may stand beside this torch in this Python, None if there is none."""
+    return next((one for one in unsloth() if one.accepts("torch", torch) and one.accepts_python(python)), None)
+
+
 @functools.lru_cache(maxsize=4096)
 def _accepts(release: Xformers, version: str) -> bool:
     parts = {"minor": 2, "first-three": 3}.get(release.compare)
