@@ -114,7 +114,7 @@ def _nothing_reached(failures: list[SourceUnreachable], date: str) -> ProvisionE
     return SourceUnreachable(
         f"no release list could be read; the index of {date} serves on",
         why="; ".join(error.what for error in failures),
-        hints=first.hints or ("run the command again where the network is reachable",),
+        hints=(*first.hints, "`provision knowledge update --api URL` asks a mirror of GitHub's API"),
         code=first.code,
         details={"index_date": date},
     )
