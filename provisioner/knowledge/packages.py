@@ -151,6 +151,17 @@ def unsloth() -> tuple[Unsloth, ...]:
     return tables.rows("unsloth", Unsloth)
 
 
+@functools.lru_cache(maxsize=1024)
+def unsloth_for(torch: str, python: str) -> Unsloth | None:
+    """Return the newest unsloth read so far that may stand beside this torch in this Python, None if there is none.
+
+    Releases before 2026.5 state no upper bound for torch; that they accept anything counts only where a bounded release does too.
+    """
+    if not any("<" in one.requires.get("torch", "") and one.accepts("torch", torch) for one in unsloth()):
+        return None
+    return next((one for one in unsloth() if one.accepts("torch", torch) and one.accepts_python(python)), None)
+
+
 @functools.lru_cache(maxsize=4096)
 def _accepts(release: Xformers, version: str) -> bool:
     parts = {"minor": 2, "first-three": 3}.get(release.compare)
