@@ -148,7 +148,7 @@ class Fault:
     """Something on the machine that is broken as such, seen while probing: a stable code and the evidence.
 
     Of the driver: ``driver-not-running``, ``driver-lib-mismatch``, ``gpu-lost``, ``nvidia-smi-hangs``, ``cuda-unavailable`` (no permission),
-    ``mig-without-instance``, ``no-gpu`` (a container without its host's), ``wsl-libcuda-not-found``; of the probing itself:
+    ``nvml-unusable``, ``mig-without-instance``, ``no-gpu`` (a container without its host's), ``wsl-libcuda-not-found``; of the probing itself:
     ``probe-failed``, ``probe-hangs``.
     """
 
