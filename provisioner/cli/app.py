@@ -16,12 +16,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
     "detect": ("detect", "Show the GPUs, driver, system and tools of this machine."),
     "capture": ("capture", "Write this machine to a folder that any other can plan for."),
+    "plan": ("plan", "Choose what to install on this machine, or another, and say why."),
+    "lock": ("lock", "Resolve the exact files, with hashes, and write conda-lock.yml."),
+    "create": ("create", "Make an environment for this machine, and prove it."),
+    "install": ("install", "Install the right flash-attn beside a Python that is already there."),
+    "build": ("build", "Compile flash-attn from source: only the architectures and kernels asked for."),
+    "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
     "list": ("list", "List the environments."),
     "run": ("run", "Run a command inside an environment."),
     "activate": ("activate", "Print code that activates an environment."),
     "rollback": ("rollback", "Go back to an environment's previous generation."),
     "remove": ("remove", "Delete an environment."),
-    "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
+    "recipes": ("recipes", "List, show and check recipes."),
+    "knowledge": ("knowledge", "Show what the choice rests on; refresh the list of prebuilt wheels."),
 }
 
 

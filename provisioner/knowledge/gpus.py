@@ -50,6 +50,8 @@ def find_gpu(name: str) -> GpuModel | None:
     None when nothing or models of different compute capability match; `suggest` then tells what could be meant.
     Where several models of one compute capability match, the plainest is returned, its memory None if they differ in it.
     """
+    if (same := _by_name().get(name.casefold().removeprefix("nvidia ").strip())) is not None:
+        return same
     matches = _matches(name)
     if not matches or len({model.compute_capability for model in matches}) > 1:
         return None
@@ -129,6 +131,15 @@ def _ordered_words(name: str) -> list[str]:
 @functools.cache
 def _words(name: str) -> frozenset[str]:
     return frozenset(_ordered_words(name))
+
+
+@functools.cache
+def _by_name() -> dict[str, GpuModel]:
+    """The models whose whole name is unique: ``GRID M40`` and ``Tesla M40`` are different chips."""
+    found: dict[str, list[GpuModel]] = {}
+    for model in models():
+        found.setdefault(model.name.casefold(), []).append(model)
+    return {name: same[0] for name, same in found.items() if len(same) == 1}
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from provisioner.capability import ComputeCapability
-from provisioner.knowledge import tables
+from provisioner.knowledge import archs, tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def bitsandbytes_runs_on(version: str, cuda: str, capability: ComputeCapability,
     for row in bitsandbytes():
         covers = Version(row.first) <= wanted and (row.last is None or wanted <= Version(row.last))
         if row.machine == machine and covers and Version(row.cuda_min) <= number <= Version(row.cuda_max):
-            return any(capability.runs_binary_of(ComputeCapability.parse(built)) for built in row.archs)
+            return archs.covers(row.archs, capability)
     return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from provisioner.machine.facts import Driver, Fault, Gpu, Machine
@@ -30,8 +30,11 @@ VIRTUALIZATION_VGPU = 2
 MAX_DEVICES = 256
 """More devices than any host has; a larger count is a lie."""
 
+MAX_MEMORY_MIB = 2**24
+"""16 TiB: more than any device has."""
+
 _VGPU_NAME = re.compile(r"-\d{1,3}[ABCQ]$")
-_DRIVER = re.compile(r"\d{1,4}(\.\d{1,4}){1,3}")
+_DRIVER = re.compile(r"\d{2,4}(\.\d{1,4}){1,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +161,12 @@ def facts(system: System, known: Machine) -> Machine:
     for device in reading.devices:
         if device.error is not None:
             faults.append(fault_of(device.error_code, device.error) or Fault("gpu-lost", f"NVML: {device.error}"))
-        elif device.mig_enabled:
-            gpus += [_gpu(instance, parent=device) for instance in device.instances]
-            if not device.instances:
-                detail = f"{device.name or 'a GPU'} has MIG mode on, but no instance is visible here"
-                faults.append(Fault("mig-without-instance", detail))
+        elif device.mig_enabled and not device.instances:
+            gpus.append(replace(_gpu(device), memory_mib=None, partition="mig"))
+            detail = f"{device.name or 'a GPU'} has MIG mode on, but no instance is visible here"
+            faults.append(Fault("mig-without-instance", detail))
         else:
-            gpus.append(_gpu(device))
+            gpus += [_gpu(instance, parent=device) for instance in device.instances] or [_gpu(device)]
     driver = Driver(version=driver_version(reading.driver), cuda=cuda_version(reading.cuda))
     return Machine(gpus=tuple(gpus), driver=driver, faults=tuple(faults))
 
@@ -173,14 +175,18 @@ def _gpu(device: NvmlDevice, *, parent: NvmlDevice | None = None) -> Gpu:
     capability = device.capability or (parent.capability if parent else None)
     name = device.name or (f"{parent.name} MIG" if parent and parent.name else None)
     vgpu = device.virtualization == VIRTUALIZATION_VGPU or is_vgpu_name(name)
-    memory = device.memory_bytes
+    memory = (device.memory_bytes or 0) // 2**20
     return Gpu(
         name=name,
-        compute_capability=f"{capability[0]}.{capability[1]}" if capability and 1 <= capability[0] <= 99 else None,
-        memory_mib=memory // 2**20 if memory is not None and memory > 0 else None,
+        compute_capability=f"{capability[0]}.{capability[1]}" if capability and _is_sane(*capability) else None,
+        memory_mib=memory if 0 < memory < MAX_MEMORY_MIB else None,
         partition="mig" if parent else "vgpu" if vgpu else None,
         source="nvml",
     )
+
+
+def _is_sane(major: int, minor: int) -> bool:
+    return 1 <= major <= 99 and 0 <= minor <= 9
 
 
 def is_vgpu_name(name: str | None) -> bool:

@@ -17,12 +17,14 @@ from provisioner.knowledge import (
     packages,
     tables,
     torch_builds,
+    wheel_index,
 )
 
 LOADERS: dict[str, Callable[[], Any]] = {
     "archs": archs.archs,
     "bitsandbytes": packages.bitsandbytes,
     "compilers": compilers.host_compilers,
+    "conda_builds": wheel_index.conda_builds,
     "cuda_drivers": drivers.bundled,
     "cuda_forward_compatibility": drivers.forward_compatibility,
     "cuda_minor_compatibility": lambda: tuple(drivers.minor_compatibility().values()),
@@ -33,6 +35,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "gpus": gpus.models,
     "jetson_drivers": drivers.jetson,
     "torch_builds": torch_builds.builds,
+    "torch_line_compatibility": torch_builds.line_compatibility,
     "triton": packages.triton,
     "unsloth": packages.unsloth,
     "xformers": packages.xformers,
