@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from provisioner.cli.app import _run
-from tests.wheels.conftest import INTERFACE, make_wheel
+from provisioner.paths import replace_symlink
+from tests.wheels.conftest import INTERFACE, Environment, make_wheel
 
 
 @pytest.fixture
@@ -45,3 +46,16 @@ def test_a_wrong_option_is_a_usage_error(
 ) -> None:
     assert _run(["inspect", str(empty_wheel), *words]) == 2
     assert f"error[{code}]" in capsys.readouterr().err
+
+
+@pytest.mark.subprocess
+def test_an_environment_is_known_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generation = tmp_path / "g" / "a1"
+    site = generation / "lib" / "python3.12" / "site-packages"
+    Environment(generation, site).install("flash-attn", "2.8.3", {"flash_attn/flash_attn_interface.py": INTERFACE})
+    monkeypatch.setenv("PROVISION_ENVS_DIR", str(tmp_path / "envs"))
+    replace_symlink(tmp_path / "envs" / "unsloth_env", generation)
+    assert _run(["inspect", "unsloth_env"]) == 1
+    assert "flash_attn_2_cuda" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 import zipfile
 from collections.abc import Callable, Mapping
@@ -192,3 +193,15 @@ def sound(build_cxx: Callable[..., Path], environment: Environment) -> Path:
 def planted(build_cxx: Callable[..., Path], environment: Environment) -> Path:
     """The same extension with one symbol that no library defines."""
     return build_cxx(EXTENSION_SOURCE, "-DPLANTED", f"-L{environment.lib_dir}", "-lc10", name="flash_attn_2_cuda.so")
+
+
+def entry(kind: int, sm: int, flags: int, payload: bytes) -> bytes:
+    """Return one entry of a fat binary as nvcc writes it."""
+    fields = (kind, 0x101, 64, len(payload), 0, 0, 8, 1, sm, 0, 0, flags, 0, 0)
+    return struct.pack("<HHIQIIHHIIIQQQ", *fields) + payload
+
+
+def container(*entries: bytes) -> bytes:
+    """Return a fat binary with these entries."""
+    body = b"".join(entries)
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body

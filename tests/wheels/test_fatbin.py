@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from provisioner.wheels.elf import Elf, mapped
 from provisioner.wheels.fatbin import Image, Kind, content, images_of, read_images, unpack_lz4
 from provisioner.wheels.malformed import MalformedBinary
-from tests.wheels.conftest import ARCHS
+from tests.wheels.conftest import ARCHS, container, entry
 
 
 def archs(path: Path) -> Counter[str]:
@@ -54,16 +54,6 @@ def test_relocatable_code_of_a_linked_library_does_not_count(build_cuda: Callabl
 @pytest.mark.subprocess
 def test_a_library_without_device_code_has_none(build_cxx: Callable[..., Path]) -> None:
     assert not archs(build_cxx("int x;"))
-
-
-def entry(kind: int, sm: int, flags: int, payload: bytes) -> bytes:
-    fields = (kind, 0x101, 64, len(payload), 0, 0, 8, 1, sm, 0, 0, flags, 0, 0)
-    return struct.pack("<HHIQIIHHIIIQQQ", *fields) + payload
-
-
-def container(*entries: bytes) -> bytes:
-    body = b"".join(entries)
-    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
 
 
 OLD_CUBIN = b"\x7fELF\x02\x01\x01\x33\x07" + bytes(39) + struct.pack("<I", 0x5A0D5A) + bytes(12)

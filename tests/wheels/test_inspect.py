@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from provisioner.wheels.linkage import Abi
 from provisioner.wheels.malformed import MalformedBinary
 from provisioner.wheels.verdict import Target, reject_reasons
 from tests.servers import serve
-from tests.wheels.conftest import ARCHS, INTERFACE, STUB_SOURCE, Environment, make_wheel
+from tests.wheels.conftest import ARCHS, INTERFACE, STUB_SOURCE, Environment, container, entry, make_wheel
 
 pytestmark = pytest.mark.integration
 
@@ -88,6 +89,24 @@ def test_an_environment_whose_compiled_module_was_deleted_has_no_kernels(environ
     other.install("flash-attn", "2.8.3", {"flash_attn/flash_attn_interface.py": INTERFACE, MODULE: b"\x7fELF"})
     (site / MODULE).unlink()
     assert inspect(tmp_path).missing_module == "flash_attn_2_cuda"
+
+
+def test_an_extension_of_250_mb_costs_at_most_50_ms_of_our_own_time(build_cxx: Callable[..., Path], tmp_path: Path) -> None:
+    """Laid out like flash-attn 2: 64 translation units, each with a 2 MB binary for two architectures."""
+    unit = container(entry(2, 80, 0x11, random.Random(4).randbytes(2**21)), entry(2, 90, 0x11, bytes(2**21)))
+    with (tmp_path / "device").open("wb") as file:
+        for _ in range(64):
+            file.write(unit)
+    section = f'asm(".section .nv_fatbin,\\"a\\"\\n.balign 8\\n.incbin \\"{tmp_path}/device\\"\\n.text\\n");'
+    big = build_cxx(f"{section} void f() {{ throw 1; }}")
+    assert big.stat().st_size > 250 * 2**20
+    spent = []
+    for _ in range(5):
+        started = time.process_time()
+        found = inspect(big)
+        spent.append(time.process_time() - started)
+    assert found.extensions[0].images == {"sm_80": 64, "sm_90": 64}
+    assert min(spent) <= 0.05
 
 
 def test_what_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
