@@ -29,6 +29,24 @@ def test_the_beginning_tells_the_same_as_the_whole_file(sound: Path, planted: Pa
 
 
 @pytest.mark.subprocess
+@pytest.mark.parametrize("pad", [8, 116, 1000])
+def test_a_padded_string_table_hides_no_versions(sound: Path, pad: int) -> None:
+    """ld leaves room behind the names when it drops some; what follows moves on."""
+    with mapped(sound) as data:
+        elf = Elf(data, sound.name)
+        strings, versions = elf.section(".dynstr"), elf.section(".gnu.version")
+        needs = elf.section(".gnu.version_r")
+        assert strings is not None
+        assert versions is not None
+        assert needs is not None
+        end, start = strings.offset + strings.size, versions.offset
+        tables = data[start : start + versions.size]
+        begin = data[:end] + bytes(pad + (end + pad) % 2) + tables
+        begin += bytes(-len(begin) % 8) + data[needs.offset : needs.offset + needs.size] + bytes(64)
+        assert read_beginning(begin, sound.name).undefined == elf.undefined
+
+
+@pytest.mark.subprocess
 def test_device_code_is_found_without_a_section_table(extension: Path) -> None:
     with mapped(extension) as data:
         elf = Elf(data, extension.name)

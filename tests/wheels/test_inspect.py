@@ -121,19 +121,17 @@ def test_an_html_page_saved_as_a_wheel_is_refused(tmp_path: Path) -> None:
         inspect(page)
 
 
-@pytest.fixture
-def large(build_cxx: Callable[..., Path], extension: Path, environment: Environment, tmp_path: Path) -> Path:
-    """A wheel of 24 MB whose one extension is a real one followed by data that does not compress."""
-    filler = tmp_path / "filler"
-    filler.write_bytes(random.Random(3).randbytes(24 * 2**20))
-    big = tmp_path / "big.so"
+def large_wheel(folder: Path, extension: Path) -> Path:
+    """Return a wheel of 24 MB whose one extension is a real one followed by data that does not compress."""
+    big = folder / "big.so"
     shutil.copyfile(extension, big)
     with big.open("ab") as file:
-        file.write(filler.read_bytes())
-    return wheel_of(tmp_path, big)
+        file.write(random.Random(3).randbytes(24 * 2**20))
+    return wheel_of(folder, big)
 
 
-def test_a_large_remote_wheel_is_judged_from_a_twentieth_of_it(large: Path) -> None:
+def test_a_large_remote_wheel_is_judged_from_a_twentieth_of_it(extension: Path, tmp_path: Path) -> None:
+    large = large_wheel(tmp_path, extension)
     whole = inspect(large)
     with serve(large.parent) as server:
         found = inspect(f"{server.url}/{large.name}")
@@ -145,6 +143,25 @@ def test_a_large_remote_wheel_is_judged_from_a_twentieth_of_it(large: Path) -> N
     assert found.archs == whole.archs
     assert (found.glibc, found.cudart, found.torch) == (whole.glibc, whole.cudart, "2.9")
     assert "needs the whole wheel" in found.notes[0]
+
+
+def test_a_large_remote_wheel_is_linked_from_its_beginning(
+    planted: Path, sound: Path, environment: Environment, tmp_path: Path
+) -> None:
+    for extension, undefined in ((planted, ("_ZN3c107renamedEi",)), (sound, ())):
+        large = large_wheel(tmp_path, extension)
+        with serve(tmp_path) as server:
+            found = inspect(f"{server.url}/{large.name}", against=environment.lib_dir)
+        assert (found.undefined, found.missing_libraries, found.missing_versions) == (undefined, (), ())
+        assert found.abi is Abi.CXX11
+        assert not found.complete
+
+
+def test_a_remote_read_that_breaks_off_goes_on(extension: Path, tmp_path: Path) -> None:
+    wheel = wheel_of(tmp_path, extension)
+    with serve(tmp_path) as server:
+        server.broken_after = 1000
+        assert inspect(f"{server.url}/{wheel.name}").archs == sort_archs(ARCHS)
 
 
 def test_a_small_remote_wheel_is_read_whole_and_linked(planted: Path, environment: Environment, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def test_version_1_and_version_3_are_known_too() -> None:
 
 def test_an_empty_placeholder_is_no_flash_attn() -> None:
     assert missing_module("flash-attn-3", ["flash_attn_3-0.0.0.dist-info/METADATA"], {}) == "flash_attn_3"
+    assert missing_module("flash-attn-3", ["flash_attn_interface.py"], {"flash_attn_interface.py": ""}) == "flash_attn_3"
     assert missing_module("other", ["other-0.0.0.dist-info/METADATA"], {}) is None
 
 
