@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from provisioner import __version__, paths, progress
+from provisioner.building import ccache, packing, patches, schedule, sources, stubs
 from provisioner.building import graph as graphs
-from provisioner.building import packing, patches, schedule, sources, stubs
 from provisioner.building.compile import Outcome, run_graph
 from provisioner.building.graph import Graph
 from provisioner.building.key import BuildKey, build_key
@@ -182,11 +182,14 @@ def _compile(prepared: Prepared, source: Path, build: Path) -> Outcome:
     if prepared.selection.stubbed:
         _write_once(build / "gen" / "stubs.cpp", stubs.stub_source(prepared.release, prepared.selection))
     includes, libraries = graphs.lay_out(build, source, prepared.target, prepared.toolchain)
+    launcher = ccache.launcher(prepared.toolchain)
     jobs = _jobs(prepared)
     _check_space(build, schedule.forecast(prepared.graph.units, jobs))
 
     def write_graph(chosen: Jobs) -> None:
-        text = graphs.ninja_text(prepared.graph, includes, libraries, prepared.toolchain.cxx, heavy=chosen.heavy)
+        text = graphs.ninja_text(
+            prepared.graph, includes, libraries, prepared.toolchain.cxx, heavy=chosen.heavy, launcher=launcher
+        )
         _write_once(build / "build.ninja", text)
 
     outcome = run_graph(build, prepared.graph.units, jobs, budget=lambda: read_memory().budget_mib, write_graph=write_graph)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner import process, progress
-from provisioner.building import memory
+from provisioner.building import ccache, memory
 from provisioner.building.graph import Unit
 from provisioner.building.schedule import Jobs, wall_seconds
 from provisioner.errors import BuildFailed
@@ -114,7 +114,7 @@ def clear_leftovers(build: Path) -> None:
 
 def _environment(build: Path) -> dict[str, str]:
     """Return the environment of the compilers: the user's, less what would change flags behind the graph's back."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("NVCC_") and name != "NINJA_STATUS"}
+    env = {name: value for name, value in ccache.environment().items() if not name.startswith("NVCC_") and name != "NINJA_STATUS"}
     return {**env, "NINJA_STATUS": STATUS, "TMPDIR": str(build / "tmp"), "LC_ALL": "C"}
 
 
@@ -191,15 +191,22 @@ class _Watch:
 
 
 def _running_units(build: Path) -> list[list[psutil.Process]]:
-    """Return, for each unit that ninja is compiling in ``build``, its processes, the topmost first."""
+    """Return, for each unit that ninja is compiling in ``build``, its processes, the topmost first (one look at the process table)."""
     import psutil
 
-    found = []
-    for child in psutil.Process().children():
+    family = psutil.Process().children(recursive=True)
+    parents: dict[int, list[psutil.Process]] = {}
+    runners = []
+    for member in family:
         with suppress(psutil.Error):
-            if child.cwd() == str(build):
-                found += [[top, *top.children(recursive=True)] for top in child.children()]
-    return found
+            parents.setdefault(member.ppid(), []).append(member)
+            if member.ppid() == os.getpid() and member.cwd() == str(build):
+                runners.append(member)
+    return [_tree(top, parents) for runner in runners for top in parents.get(runner.pid, [])]
+
+
+def _tree(top: psutil.Process, parents: dict[int, list[psutil.Process]]) -> list[psutil.Process]:
+    return [top, *(member for child in parents.get(top.pid, []) for member in _tree(child, parents))]
 
 
 def _kill_tree(tree: list[psutil.Process]) -> None:

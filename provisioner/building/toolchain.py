@@ -193,7 +193,9 @@ def _root_of_path_nvcc() -> list[Path]:
 
 def _is_toolkit(root: Path) -> bool:
     """Say whether ``root`` holds a compiler with its headers; a lone nvcc is a wrapper or a broken install."""
-    headers = any(path.is_file() for path in [root / "include" / "cuda_runtime.h", *root.glob("targets/*/include/cuda_runtime.h")])
+    headers = any(
+        path.is_file() for path in [root / "include" / "cuda_runtime.h", *root.glob("targets/*/include/cuda_runtime.h")]
+    )
     return headers and (root / "bin" / "nvcc").is_file()
 
 
