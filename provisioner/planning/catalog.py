@@ -44,7 +44,7 @@ class Catalog:
     def _make_drafts(self, recipes: Sequence[Recipe], request: Request, processor: str, platform: str | None) -> list[Draft]:
         stacks = tuple(stack for recipe in recipes for stack in recipe.stacks)
         found = list(drafts.listed(self, stacks, platform, processor))
-        if platform is None and drafts.pins_versions(request):
+        if platform is None and drafts.pins_versions(request, stacks):
             only_none = all(stack.route is Route.NONE for stack in stacks)
             found += drafts.pinned(self, request, stacks, processor, Route.NONE if only_none else Route.WHEEL)
         unique = {draft.id: draft for draft in reversed(found)}
@@ -67,11 +67,10 @@ class Catalog:
             and drafts.wants(minor(cuda) if cuda else None, build.cuda)
         ]
 
-    @lru_cache(maxsize=512)  # noqa: B019 - a catalog lives as long as the process
-    def torch_abis(self, torch: str, cuda: tuple[int, ...], processor: str) -> frozenset[bool | None]:
-        """Return the C++ ABIs that pip's builds of a torch minor for a CUDA have; for all of them when none has that CUDA."""
-        builds = self.torch_builds(torch, None, processor)
-        same = [build for build in builds if drafts.same_cuda(cuda, build.cuda)]
+    def torch_abis(self, wheel: WheelStock) -> frozenset[bool | None]:
+        """Return the C++ ABIs of pip's torch builds that a wheel is for; of all of that minor when none has its CUDA."""
+        builds = [build for build in _minor_builds(wheel.torch) if build.machine == wheel.processor]
+        same = [build for build in builds if drafts.same_cuda(wheel, build.cuda)]
         return frozenset(build.cxx11_abi for build in same or builds)
 
     def wheels(self, torch: str, python: str, processor: str, system: str) -> tuple[WheelStock, ...]:
@@ -159,6 +158,11 @@ def _torch_stock(build: torch_builds.TorchBuild) -> TorchStock:
         cxx_standard=build.cxx_standard,
         size_mib=TORCH_MIB.get(major, 800),
     )
+
+
+@cache
+def _minor_builds(torch: str) -> tuple[torch_builds.TorchBuild, ...]:
+    return tuple(build for build in torch_builds.builds() if build.minor == torch)
 
 
 @cache

@@ -46,7 +46,7 @@ def describe(
         attention=attention(here, draft, recipe.attention.path),
         gpu_classes=tuple(cc.sm for cc in here.capabilities) if here.gpu_needed else (),
         requirements=requirements(here, draft, recipe, request),
-        conda_specs=conda_specs(here, draft, catalog),
+        conda_specs=() if here.native_windows else conda_specs(here, draft, catalog),
         toolkit=nvcc_for(here, draft) if source else None,
         cxx_standard=cxx_standard(draft) if source else None,
         activation={**activation, **draft.stack.activation},
@@ -104,6 +104,8 @@ def notes(machine: Machine, request: Request, judgement: Judgement, draft: Draft
 
 
 def _assumptions(here: Situation, draft: Draft) -> Iterator[str]:
+    if here.native_windows:
+        yield "provision makes no environments on Windows; pip installs these requirements and the wheel's URL there by hand."
     if here.assumed_gpu:
         yield "The GPU is not known; this plan is for compute capability 8.0 and newer. Name it with --gpu to be sure."
     if here.gpu_needed and here.driver is None and draft.torch.cuda and not here.jetson:

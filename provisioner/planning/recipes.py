@@ -13,13 +13,13 @@ from pathlib import Path
 
 import provisioner
 from provisioner import codec
+from provisioner.capability import ComputeCapability
 from provisioner.compat import tomllib
 from provisioner.errors import UsageError
 from provisioner.planning.recipe import RECIPE_SCHEMA, Recipe, satisfies
 from provisioner.planning.values import Route
 
 ENTRY_POINTS = "provision.recipes"
-SCHEMA_FILE = Path(__file__).with_name("recipe.schema.json")
 
 
 def shipped_dir() -> Path:
@@ -88,7 +88,7 @@ def check(recipe: Recipe) -> list[str]:
     conditions = [recipe.match.compute_capability, *(stack.not_on for stack in recipe.stacks)]
     for condition in filter(None, conditions):
         try:
-            satisfies((8, 0), condition)  # type: ignore[arg-type]
+            satisfies(ComputeCapability(8, 0), condition)
         except ValueError as error:
             problems.append(str(error))
     for number, stack in enumerate(recipe.stacks, 1):

@@ -90,7 +90,7 @@ def _choice_reason(here: Situation, request: Request, catalog: Catalog, pythons:
         return Verdict(
             "abi-mislabelled", f"labelled cxx11abi{str(wheel.abi).upper()}, but built with the other ABI (#1783, #1717)"
         )
-    if wheel.real_abi is not None and wheel.real_abi not in catalog.torch_abis(wheel.torch, wheel.cuda, here.processor):
+    if wheel.real_abi is not None and wheel.real_abi not in catalog.torch_abis(wheel):
         return Verdict("abi-mismatch", f"no pip build of torch {wheel.torch} for its CUDA has the wheel's C++ ABI")
     if wheel.trust is Trust.COMMUNITY and not here.allow_community:
         return Verdict("community-not-allowed", "built by a third party; --allow-community accepts such wheels")
