@@ -69,9 +69,11 @@ class Catalog:
 
     def torch_abis(self, wheel: WheelStock) -> frozenset[bool | None]:
         """Return the C++ ABIs of pip's torch builds that a wheel is for; of all of that minor when none has its CUDA."""
-        builds = [build for build in _minor_builds(wheel.torch) if build.machine == wheel.processor]
-        same = [build for build in builds if drafts.same_cuda(wheel, build.cuda)]
-        return frozenset(build.cxx11_abi for build in same or builds)
+        return frozenset(build.cxx11_abi for build in _builds_for(wheel))
+
+    def torch_covers(self, wheel: WheelStock, capabilities: tuple[ComputeCapability, ...]) -> bool:
+        """Say whether some torch build that a wheel is for has kernels for every GPU."""
+        return any(all(build.runs_on(capability) for capability in capabilities) for build in _builds_for(wheel))
 
     def wheels(self, torch: str, python: str, processor: str, system: str) -> tuple[WheelStock, ...]:
         """Return the wheels for a torch minor, a Python tag (``cp312``) and a platform."""
@@ -160,9 +162,10 @@ def _torch_stock(build: torch_builds.TorchBuild) -> TorchStock:
     )
 
 
-@cache
-def _minor_builds(torch: str) -> tuple[torch_builds.TorchBuild, ...]:
-    return tuple(build for build in torch_builds.builds() if build.minor == torch)
+def _builds_for(wheel: WheelStock) -> list[torch_builds.TorchBuild]:
+    """Return pip's torch builds of a wheel's minor and CUDA; all of that minor when none has its CUDA."""
+    builds = torch_builds.find(wheel.torch, machine=wheel.processor)
+    return [build for build in builds if drafts.same_cuda(wheel, build.cuda)] or list(builds)
 
 
 @cache

@@ -9,6 +9,7 @@ import pytest
 
 from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute
+from provisioner.knowledge import packages
 from provisioner.machine.facts import Gpu, Machine
 from provisioner.planning.catalog import Catalog, load_catalog
 from provisioner.planning.driver_rules import compiles_ptx
@@ -247,3 +248,11 @@ def test_each_candidate_has_an_id_of_its_own(plan: Callable[..., Plan], catalog:
 def test_conda_forge_wheels_are_not_mixed_with_pips_torch(plan: Callable[..., Plan]) -> None:
     """flash-attn feedstock 18cfb45: built against conda-forge's pytorch."""
     assert not [candidate for candidate in plan(RTX4090).candidates if "conda-forge" in candidate.id and candidate.accepted]
+
+
+def test_a_v100_gets_a_bitsandbytes_that_holds_sm_70(plan: Callable[..., Plan]) -> None:
+    """bitsandbytes#1481, #1715: 0.45.3 to 0.46.1 left Volta out of the CUDA 12.8 build."""
+    chosen = plan(V100)
+    assert "bitsandbytes>=0.47" in chosen.requirements
+    assert packages.bitsandbytes_runs_on("0.47.0", chosen.cuda or "", ComputeCapability(7, 0))
+    assert packages.bitsandbytes_runs_on("0.46.1", "12.8", ComputeCapability(7, 0)) is False
