@@ -7,6 +7,7 @@ directory holds TOML files. A recipe of the user's folder replaces a shipped one
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,8 @@ def recipe_files(directory: Path) -> list[Path]:
 
 def plugin_dirs() -> Iterator[Path]:
     """Yield the recipe folders of installed packages (entry point group ``provision.recipes``)."""
+    if not _any_plugin():
+        return
     from importlib.metadata import entry_points
 
     for entry in entry_points(group=ENTRY_POINTS):
@@ -61,6 +64,13 @@ def plugin_dirs() -> Iterator[Path]:
             yield Path(file).parent
         else:
             yield from (Path(place) for place in getattr(module, "__path__", ()))
+
+
+def _any_plugin() -> bool:
+    """Say whether some installed package names the group; reading the files spares the import of `importlib.metadata`."""
+    mark = f"[{ENTRY_POINTS}]".encode()
+    files = (file for place in sys.path for file in Path(place or ".").glob("*.dist-info/entry_points.txt"))
+    return any(mark in file.read_bytes() for file in files)
 
 
 @cache
