@@ -9,7 +9,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from provisioner.capability import ComputeCapability
-from provisioner.knowledge import tables
+from provisioner.knowledge import archs, tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def bitsandbytes_runs_on(version: str, cuda: str, capability: ComputeCapability,
     for row in bitsandbytes():
         covers = Version(row.first) <= wanted and (row.last is None or wanted <= Version(row.last))
         if row.machine == machine and covers and Version(row.cuda_min) <= number <= Version(row.cuda_max):
-            return any(capability.runs_binary_of(ComputeCapability.parse(built)) for built in row.archs)
+            return archs.covers(row.archs, capability)
     return None
 
 
@@ -149,6 +149,17 @@ def bitsandbytes_runs_on(version: str, cuda: str, capability: ComputeCapability,
 def unsloth() -> tuple[Unsloth, ...]:
     """Return the unsloth releases that were read, newest first."""
     return tables.rows("unsloth", Unsloth)
+
+
+@functools.lru_cache(maxsize=1024)
+def unsloth_for(torch: str, python: str) -> Unsloth | None:
+    """Return the newest unsloth read so far that may stand beside this torch in this Python, None if there is none.
+
+    Releases before 2026.5 state no upper bound for torch; that they accept anything counts only where a bounded release does too.
+    """
+    if not any("<" in one.requires.get("torch", "") and one.accepts("torch", torch) for one in unsloth()):
+        return None
+    return next((one for one in unsloth() if one.accepts("torch", torch) and one.accepts_python(python)), None)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,6 +1,6 @@
 """The index of prebuilt flash-attn wheels: official and community release files, and conda-forge's builds.
 
-The shipped index serves always; one that `provision knowledge update` has fetched serves instead while it is newer.
+The shipped index serves always; one that `provision knowledge update` has fetched serves instead while it is not older.
 """
 
 from __future__ import annotations
@@ -134,9 +134,9 @@ def shipped() -> WheelIndex:
 
 @functools.cache
 def load() -> WheelIndex:
-    """Return the index to use: the user's updated one where it is whole and newer than the shipped one, else the shipped one."""
+    """Return the index to use: the user's updated one where it is whole and not older than the shipped one, else the shipped one."""
     mine = _updated()
-    return mine if mine is not None and mine.date > shipped().date else shipped()
+    return mine if mine is not None and mine.date >= shipped().date else shipped()
 
 
 @functools.cache
