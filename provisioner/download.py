@@ -111,6 +111,19 @@ def get_text(url: str, *, headers: dict[str, str] | None = None, timeout: float 
         return response.text
 
 
+def get_range(url: str, byte_range: str) -> tuple[bytes, int]:
+    """Return (bytes, size of the whole file) for ``byte_range``, such as ``0-1023`` or ``-65536`` (the end).
+
+    Raise `SourceUnreachable`, with code ``ranges-unsupported`` where the server would send the whole file instead.
+    """
+    headers = {"Range": f"bytes={byte_range}", "Accept-Encoding": "identity"}
+    with _response(mirrored(url), headers, READ_SECONDS, stream=True, accept=(200, 206)) as response:
+        total = response.headers.get("Content-Range", "").rpartition("/")[2]
+        if response.status_code != 206 or not total.isdigit():
+            raise SourceUnreachable(f"{redact(url)} serves no byte ranges", code="ranges-unsupported")
+        return response.content, int(total)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a server said: the status, the body as text (empty for 304), and the headers with lower-case names."""
@@ -129,7 +142,7 @@ def get_answer(
     """
     import requests
 
-    with _response(url, headers or {}, timeout, accept=accept, stream=True) as response:
+    with _response(mirrored(url), headers or {}, timeout, accept=accept, stream=True) as response:
         try:
             text = response.text
         except (requests.RequestException, OSError) as error:

@@ -17,12 +17,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "detect": ("detect", "Show the GPUs, driver, system and tools of this machine."),
     "capture": ("capture", "Write this machine to a folder that any other can plan for."),
     "plan": ("plan", "Choose what to install on this machine, or another, and say why."),
-    "recipes": ("recipes", "List, show and check recipes."),
+    "lock": ("lock", "Resolve the exact files, with hashes, and write conda-lock.yml."),
+    "create": ("create", "Make an environment for this machine, and prove it."),
+    "install": ("install", "Install the right flash-attn beside a Python that is already there."),
+    "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
     "list": ("list", "List the environments."),
     "run": ("run", "Run a command inside an environment."),
     "activate": ("activate", "Print code that activates an environment."),
     "rollback": ("rollback", "Go back to an environment's previous generation."),
     "remove": ("remove", "Delete an environment."),
+    "recipes": ("recipes", "List, show and check recipes."),
     "knowledge": ("knowledge", "Show what the choice rests on; refresh the list of prebuilt wheels."),
 }
 

@@ -25,13 +25,23 @@ LIBRARIES = (
 LIBRARY_NOT_FOUND = "library not found"
 
 # Return codes and modes of nvml.h (CUDA 13.0, read 2026-11-24).
+NO_PERMISSION, DRIVER_NOT_LOADED, GPU_IS_LOST, LIB_RM_VERSION_MISMATCH = 4, 9, 15, 18
 VIRTUALIZATION_VGPU = 2
+
+FAULTS: dict[int | None, str] = {
+    NO_PERMISSION: "cuda-unavailable",
+    GPU_IS_LOST: "gpu-lost",
+    LIB_RM_VERSION_MISMATCH: "driver-lib-mismatch",
+}
 
 MAX_DEVICES = 256
 """More devices than any host has; a larger count is a lie."""
 
+MAX_MEMORY_MIB = 2**24
+"""16 TiB: more than any device has."""
+
 _VGPU_NAME = re.compile(r"-\d{1,3}[ABCQ]$")
-_DRIVER = re.compile(r"\d{1,4}(\.\d{1,4}){1,3}")
+_DRIVER = re.compile(r"\d{2,4}(\.\d{1,4}){1,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +167,7 @@ def facts(system: System, known: Machine) -> Machine:
     faults: list[Fault] = []
     for device in reading.devices:
         if device.error is not None:
-            faults.append(fault_of(device.error_code, device.error) or Fault("gpu-lost", f"NVML: {device.error}"))
+            faults.append(Fault(FAULTS.get(device.error_code, "gpu-lost"), f"NVML: {device.error}"))
         elif device.mig_enabled and not device.instances:
             gpus.append(replace(_gpu(device), memory_mib=None, partition="mig"))
             detail = f"{device.name or 'a GPU'} has MIG mode on, but no instance is visible here"
@@ -172,14 +182,18 @@ def _gpu(device: NvmlDevice, *, parent: NvmlDevice | None = None) -> Gpu:
     capability = device.capability or (parent.capability if parent else None)
     name = device.name or (f"{parent.name} MIG" if parent and parent.name else None)
     vgpu = device.virtualization == VIRTUALIZATION_VGPU or is_vgpu_name(name)
-    memory = device.memory_bytes
+    memory = (device.memory_bytes or 0) // 2**20
     return Gpu(
         name=name,
-        compute_capability=f"{capability[0]}.{capability[1]}" if capability and 1 <= capability[0] <= 99 else None,
-        memory_mib=memory // 2**20 if memory is not None and memory > 0 else None,
+        compute_capability=f"{capability[0]}.{capability[1]}" if capability and _is_sane(*capability) else None,
+        memory_mib=memory if 0 < memory < MAX_MEMORY_MIB else None,
         partition="mig" if parent else "vgpu" if vgpu else None,
         source="nvml",
     )
+
+
+def _is_sane(major: int, minor: int) -> bool:
+    return 1 <= major <= 99 and 0 <= minor <= 9
 
 
 def is_vgpu_name(name: str | None) -> bool:
@@ -200,13 +214,8 @@ def cuda_version(number: int | None) -> str | None:
 
 
 def fault_of(code: int | None, text: str) -> Fault | None:
-    """Return the fault that an NVML error is by itself; a missing driver is one only if there is a GPU (see `pci`)."""
-    match code:
-        case 18:
-            return Fault("driver-lib-mismatch", f"NVML: {text}")
-        case 15:
-            return Fault("gpu-lost", f"NVML: {text}")
-        case 4:
-            return Fault("cuda-unavailable", f"NVML: {text}: this user may not open /dev/nvidia*")
-        case _:
-            return None
+    """Return the fault that an NVML error is by itself; a missing library or driver is one only if there is a GPU (see `pci`)."""
+    if text == LIBRARY_NOT_FOUND or code == DRIVER_NOT_LOADED:
+        return None
+    hint = ": this user may not open /dev/nvidia*" if code == NO_PERMISSION else ""
+    return Fault(FAULTS.get(code, "nvml-unusable"), f"NVML: {text}{hint}")
