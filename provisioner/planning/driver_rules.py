@@ -17,17 +17,11 @@ if TYPE_CHECKING:
     from provisioner.planning.situation import Situation
 
 
-FIRST_FORWARD_COMPATIBLE = (470,)
-"""Branch 450 reaches CUDA 12.1 (NVIDIA's container images), which is below every torch build with CUDA 12 that is planned."""
-
-
 def needs_forward_compatibility(situation: Situation, cuda: str | None) -> bool:
     """Say whether this CUDA runs here through NVIDIA's forward-compatibility package alone (data-centre GPUs, Linux)."""
     if cuda is None or situation.driver is None or situation.jetson or situation.windows_driver:
         return False
     if drivers.supports(situation.driver, cuda, windows=False) or not situation.data_centre:
-        return False
-    if drivers.parse(situation.driver) < FIRST_FORWARD_COMPATIBLE:
         return False
     return drivers.runs_forward_compatible(situation.driver, cuda)
 
