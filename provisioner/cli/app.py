@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lock": ("lock", "Resolve the exact files, with hashes, and write conda-lock.yml."),
     "create": ("create", "Make an environment for this machine, and prove it."),
     "install": ("install", "Install the right flash-attn beside a Python that is already there."),
+    "build": ("build", "Compile flash-attn from source: only the architectures and kernels asked for."),
     "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
     "list": ("list", "List the environments."),
     "run": ("run", "Run a command inside an environment."),

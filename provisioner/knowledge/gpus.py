@@ -39,7 +39,7 @@ class GpuModel:
 
 @functools.cache
 def models() -> tuple[GpuModel, ...]:
-    """Return every model of the table, NVIDIA's list after the measured one."""
+    """Return every model of the table; those of NVIDIA's own list come last."""
     return tables.rows("gpus", GpuModel)
 
 
@@ -71,6 +71,7 @@ def suggest(name: str) -> tuple[str, ...]:
     return tuple(spellings[key] for key in near)
 
 
+# How names are written: words that tell no models apart, words for the form alone, and the spellings of people and drivers.
 _NOISE = frozenset(
     [
         "nvidia",
@@ -102,7 +103,6 @@ _NOISE = frozenset(
         "kit",
         "series",
         "vram",
-        "super-chip",
         "superchip",
         "nvgpu",
     ]

@@ -65,10 +65,11 @@ def refresh(publishers: Sequence[Publisher] = release_lists.PUBLISHERS, *, api: 
     if failures and len(failures) == len(differences):
         raise _nothing_reached(failures, old.date)
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    lists = wheel_lists.fold(known, date=today)
+    date = max(today, old.date)  # a clock that is behind must not make the new index look old
+    lists = wheel_lists.fold(known, date=date)
     paths.write_atomic(wheel_index.updated_index_path(), msgspec.json.encode(lists))
     wheel_index.load.cache_clear()
-    return Refresh(today, sum(1 for _ in wheel_lists.unfold(lists)), tuple(differences))
+    return Refresh(date, sum(1 for _ in wheel_lists.unfold(lists)), tuple(differences))
 
 
 def _listed(publisher: Publisher, api: str, *, anything_before: bool) -> tuple[ReleaseFile, ...]:

@@ -74,6 +74,19 @@ class CondaBuild:
     note: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WheelPlace:
+    """Somewhere else that serves flash-attn: for hints alone. ``archs`` empty means that they are not stated."""
+
+    name: str
+    serves: str
+    platforms: tuple[str, ...]
+    archs: tuple[str, ...]
+    kind: str
+    source: str
+    date: str
+
+
 class WheelIndex:
     """The wheels by torch line, read when they are asked for: an index of 8,000 opens in milliseconds."""
 
@@ -143,6 +156,12 @@ def load() -> WheelIndex:
 def conda_builds() -> tuple[CondaBuild, ...]:
     """Return conda-forge's builds."""
     return tables.rows("conda_builds", CondaBuild)
+
+
+@functools.cache
+def places() -> tuple[WheelPlace, ...]:
+    """Return the places beyond this index."""
+    return tables.rows("wheel_places", WheelPlace)
 
 
 def _updated() -> WheelIndex | None:
