@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 
-from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from provisioner.capability import ComputeCapability
@@ -36,6 +35,8 @@ class Xformers:
 
     def fits_torch(self, torch: str) -> bool:
         """Say whether it may be installed beside this torch release."""
+        from packaging.specifiers import SpecifierSet  # imported where asked: it costs more than planning itself
+
         return SpecifierSet(self.torch.removeprefix("torch")).contains(torch.split("+")[0], prereleases=True)
 
     def accepts_flash_attn(self, version: str) -> bool:
@@ -90,11 +91,15 @@ class Unsloth:
 
     def accepts(self, package: str, version: str) -> bool:
         """Say whether it may be installed beside this version of ``package``; True for a package it does not name."""
+        from packaging.specifiers import SpecifierSet
+
         specifier = SpecifierSet(self.requires.get(package, ""))
         return specifier.contains(version.split("+")[0], prereleases=True)
 
     def accepts_python(self, python: str) -> bool:
         """Say whether it may be installed into this Python (``"3.12"``)."""
+        from packaging.specifiers import SpecifierSet
+
         return SpecifierSet(self.requires_python).contains(python)
 
 

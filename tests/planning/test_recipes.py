@@ -123,5 +123,18 @@ def test_recipes_are_data_and_state_when_they_were_checked() -> None:
     assert all(read_recipe(path).checked for path in SHIPPED)
 
 
+def test_an_installed_package_offers_its_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, info = tmp_path / "house_recipes", tmp_path / "house_recipes-1.dist-info"
+    package.mkdir()
+    info.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "mine.toml").write_text(MINE)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: house-recipes\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[provision.recipes]\nhouse = house_recipes\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert [recipe.name for recipe in load_recipes()].count("mine") == 1
+    assert "mine" not in [recipe.name for recipe in load_recipes(plugins=False)]
+
+
 if __name__ == "__main__":
     SCHEMA.write_text(schema_text(), encoding="utf-8")

@@ -10,10 +10,11 @@ import pytest
 from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute
 from provisioner.knowledge import packages
-from provisioner.machine.facts import Gpu, Machine
+from provisioner.machine.facts import Fault, Gpu, Machine
 from provisioner.planning.catalog import Catalog, load_catalog
 from provisioner.planning.driver_rules import compiles_ptx
 from provisioner.planning.plan import make_plan
+from provisioner.planning.refusals import BROKEN
 from provisioner.planning.rules import torch_rule
 from provisioner.planning.situation import situation
 from provisioner.planning.survey import survey
@@ -256,3 +257,24 @@ def test_a_v100_gets_a_bitsandbytes_that_holds_sm_70(plan: Callable[..., Plan]) 
     assert "bitsandbytes>=0.47" in chosen.requirements
     assert packages.bitsandbytes_runs_on("0.47.0", chosen.cuda or "", ComputeCapability(7, 0))
     assert packages.bitsandbytes_runs_on("0.46.1", "12.8", ComputeCapability(7, 0)) is False
+
+
+def test_flash_attn_is_named_by_its_file_and_never_left_to_a_resolver(plan: Callable[..., Plan]) -> None:
+    """pip takes the highest local label of a mixed wheelhouse, whatever torch is there (PEP 440 orders local versions)."""
+    chosen = plan(RTX4090)
+    assert chosen.flash_attn
+    assert (chosen.flash_attn.url or "").endswith(".whl")
+    assert not [requirement for requirement in chosen.requirements if requirement.startswith("flash")]
+
+
+def test_a_gpu_with_a_broken_driver_is_an_error_and_never_the_cpu_recipe(catalog: Catalog) -> None:
+    for code in BROKEN:
+        error, _ = refused(replace(machine(""), faults=(Fault(code, "seen"),)), catalog, Request())
+        assert error.code == code
+        assert error.hints
+
+
+def test_no_gpu_at_all_is_the_cpu_recipe_and_says_what_unsloth_does_there(plan: Callable[..., Plan]) -> None:
+    chosen = plan(replace(machine(""), faults=(Fault("no-gpu", "no NVIDIA device on the PCI bus"),)))
+    assert (chosen.recipe, chosen.route, chosen.flash_attn) == ("cpu", Route.NONE, None)
+    assert any("import unsloth" in note and "refuses" in note for note in chosen.notes)
