@@ -13,16 +13,25 @@ _CLASSES: tuple[tuple[str, str], ...] = (
     # Order matters: an earlier class explains a later one. The first that matches wins.
     ("stub-kernels", r"FATAL: FlashAttention requires building with sm version|requires building with sm version"),
     ("no-kernel-image", r"no kernel image is available|invalid device function|cudaErrorNoKernelImageForDevice"),
-    ("driver-too-old", r"driver version is insufficient|NVIDIA driver on your system is too old|unsupported toolchain|PTX was compiled with"),
+    (
+        "driver-too-old",
+        r"driver version is insufficient|NVIDIA driver on your system is too old|unsupported toolchain|PTX was compiled with",
+    ),
     ("illegal-memory-access", r"illegal memory access|misaligned address|illegal instruction was encountered|device-side assert"),
     ("cuda-out-of-memory", r"CUDA out of memory|CUDA error: out of memory|cudaErrorMemoryAllocation|OutOfMemoryError"),
     ("libcudart-missing", r"lib(cudart|cublas|c10_cuda|torch_cuda)[\w.]*\.so[\d.]*: cannot open shared object"),
     ("libcudnn-missing", r"libcudnn[\w]*\.so[\d.]*: cannot open shared object|Could not load library libcudnn"),
     ("glibc-too-old", r"version [`']GLIBC_[\d.]+' not found"),
-    ("undefined-symbol-abi-mismatch", r"undefined symbol: |schema_\.has_value\(\) INTERNAL ASSERT|version [`'](?:GLIBCXX|CXXABI)_"),
+    (
+        "undefined-symbol-abi-mismatch",
+        r"undefined symbol: |schema_\.has_value\(\) INTERNAL ASSERT|version [`'](?:GLIBCXX|CXXABI)_",
+    ),
     ("xformers-flash-attn-range", r"Requires Flash-Attention version >=\S+ but got"),
     ("arch-unsupported", r"only supports Ampere GPUs or newer|requires compute capability|only supports? \S+ GPUs"),
-    ("cuda-unavailable", r"Found no NVIDIA driver|No CUDA GPUs are available|CUDA (driver )?initializ|not compiled with CUDA enabled"),
+    (
+        "cuda-unavailable",
+        r"Found no NVIDIA driver|No CUDA GPUs are available|CUDA (driver )?initializ|not compiled with CUDA enabled",
+    ),
     ("cuda-error", r"CUDA error|CUDA kernel errors|cudaError|CUBLAS_STATUS"),
 )
 

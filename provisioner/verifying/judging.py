@@ -61,7 +61,10 @@ def _raised(begin: dict[str, Any], end: dict[str, Any], device: int | None) -> C
 def _accepted_refusal(begin: dict[str, Any], kind: str, text: str) -> bool:
     """A refusal of an import must speak of the missing GPU; an unknown reason is a broken package."""
     if begin["call"].startswith("import "):
-        return any(word in text.lower() for word in ("accelerator", "gpu", "cuda"))and classify(text) in (None, "cuda-unavailable")
+        return any(word in text.lower() for word in ("accelerator", "gpu", "cuda")) and classify(text) in (
+            None,
+            "cuda-unavailable",
+        )
     return is_refusal(kind, text)
 
 

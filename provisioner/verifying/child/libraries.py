@@ -60,7 +60,12 @@ def ask_transformers(device: str) -> str:
 
     def taken(**options: Any) -> str:
         config = LlamaConfig(
-            hidden_size=128, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, vocab_size=64
+            hidden_size=128,
+            intermediate_size=128,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            vocab_size=64,
         )
         with torch.device("meta"):
             model = LlamaForCausalLM._from_config(config, **options)
