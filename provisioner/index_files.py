@@ -26,25 +26,26 @@ def find_sdist(project: str, version: str, settings: IndexSettings) -> IndexFile
 
     Raise `SourceUnreachable` when the index does not answer or lacks that file.
     """
-    import requests
-    from pypi_simple import NoSuchProjectError, PyPISimple
-
     if (local := _in_find_links(project, version, settings)) is not None:
         return local
-    host = urlsplit(settings.url).hostname or settings.url
     if download.offline.get():
         raise SourceUnreachable(
-            f"the sdist of {project} {version} must be looked up on {host}, but --offline forbids it", code="offline"
+            f"the sdist of {project} {version} is needed, but --offline forbids fetching it",
+            code="offline",
+            hints=["leave --offline out", "or put it into a folder and name that: PIP_FIND_LINKS=/that/folder"],
         )
+    import requests
+    from pypi_simple import NoSuchProjectError, PyPISimple, UnsupportedContentTypeError, UnsupportedRepoVersionError
+
+    host = urlsplit(settings.url).hostname or settings.url
     try:
         with PyPISimple(endpoint=settings.url) as client:
             page = client.get_project_page(project, timeout=(download.CONNECT_SECONDS, download.READ_SECONDS))
     except NoSuchProjectError as error:
         raise SourceUnreachable(f"{host} has no project {project}", code="index-lacks-file") from error
-    except requests.RequestException as error:
+    except (requests.RequestException, UnsupportedContentTypeError, UnsupportedRepoVersionError) as error:
         raise SourceUnreachable(
-            f"the package index does not answer: {host}",
-            why=str(error.__cause__ or error).rsplit(":", 1)[-1].strip(),
+            f"the package index at {host} did not answer as one: {type(error).__name__}",
             hints=["check the network and HTTPS_PROXY", "or set a mirror: `pip config set global.index-url URL`"],
             code="index-unreachable",
         ) from error

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 from provisioner import download, paths
 from provisioner.building.releases import Release
-from provisioner.errors import IntegrityError, SourceUnreachable, UsageError
+from provisioner.errors import IntegrityError, UsageError
+from provisioner.index_files import find_sdist
+from provisioner.indexes import IndexSettings, read_index_settings
 
 PROJECT = "flash-attn"
 
@@ -31,45 +33,16 @@ class NamedTree:
 
 
 def fetch_sdist(release: Release, *, index_url: str | None = None) -> Path:
-    """Return the sdist of ``release``, from the cache or else from the package index (the default one when None).
+    """Return the sdist of ``release``, from the cache or else from the package index (the user's own when None).
 
     Raise `SourceUnreachable` when the index does not answer or lacks the file, `IntegrityError` when the bytes are others.
     """
     target = paths.cache_dir() / "sources" / release.sha256[:16] / release.filename
     if target.is_file() and download.file_sha256(target) == release.sha256:
         return target
-    url = _sdist_url(release, index_url)
-    return download.fetch(url, target, sha256=release.sha256, size=release.size)
-
-
-def _sdist_url(release: Release, index_url: str | None) -> str:
-    """Look the sdist up in the index's file list by its name; the hash is checked after the download."""
-    import requests
-    from pypi_simple import NoSuchProjectError, PyPISimple, UnsupportedContentTypeError, UnsupportedRepoVersionError
-
-    if download.offline.get():
-        raise SourceUnreachable(
-            f"{release.filename} is needed, but --offline forbids fetching it",
-            code="offline",
-            hints=[f"put it into {paths.cache_dir() / 'sources' / release.sha256[:16]}", "leave --offline out"],
-        )
-    client = PyPISimple(endpoint=index_url) if index_url else PyPISimple()
-    shown = download.redact(client.endpoint)
-    try:
-        with client:
-            page = client.get_project_page(PROJECT, timeout=(download.CONNECT_SECONDS, download.READ_SECONDS))
-    except NoSuchProjectError as error:
-        raise SourceUnreachable(f"{shown} has no {PROJECT}", hints=["choose an index that carries it"]) from error
-    except (requests.RequestException, UnsupportedContentTypeError, UnsupportedRepoVersionError) as error:
-        host = urlsplit(client.endpoint).hostname
-        raise SourceUnreachable(
-            f"the package index at {host} did not answer as one: {type(error).__name__}",
-            hints=["check the index URL in pip's or uv's settings", "set HTTPS_PROXY if there is a proxy"],
-        ) from error
-    for package in page.packages:
-        if package.filename.replace("-", "_") == release.filename.replace("-", "_"):
-            return package.url
-    raise SourceUnreachable(f"{shown} lacks {release.filename}", hints=["choose an index that carries the sdist"])
+    settings = IndexSettings("pip", index_url) if index_url else read_index_settings()
+    found = find_sdist(PROJECT, release.version, settings)
+    return download.fetch(found.url, target, sha256=release.sha256, size=release.size)
 
 
 def fetch_tree(named: NamedTree, scratch: Path) -> tuple[Path, str]:
