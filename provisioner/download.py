@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -31,6 +29,19 @@ offline: ContextVar[bool] = ContextVar("offline", default=False)
 """True while no network may be used (``--offline``); ``file`` URLs still work."""
 
 
+MIRRORS_VARIABLE = "PROVISION_MIRRORS"
+"""Pairs ``PREFIX=REPLACEMENT`` separated by white space, e.g. ``https://github.com=https://mirror.example/github``."""
+
+
+def mirrored(url: str) -> str:
+    """Return where ``url`` is really fetched from: the user's mirrors replace its beginning. Locks keep the canonical URL."""
+    for pair in os.environ.get(MIRRORS_VARIABLE, "").split():
+        prefix, _, replacement = pair.partition("=")
+        if replacement and url.startswith(prefix.rstrip("/") + "/"):
+            return replacement.rstrip("/") + url[len(prefix.rstrip("/")) :]
+    return url
+
+
 def redact(url: str) -> str:
     """Return ``url`` without user name, password and query."""
     parts = urlsplit(url)
@@ -41,6 +52,8 @@ def redact(url: str) -> str:
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file as lower-case hex."""
+    import hashlib
+
     value = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
@@ -71,6 +84,7 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, size: int | None
     """
     if sha256 is not None and target.is_file() and file_sha256(target) == sha256.lower():
         return target
+    url = mirrored(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{(sha256 or 'unhashed')[:12]}.partial")
     with progress.task(label or target.name, total=size, unit="B") as task:
@@ -89,13 +103,29 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, size: int | None
 
 def get_text(url: str, *, headers: dict[str, str] | None = None, timeout: float = CONNECT_SECONDS) -> str:
     """Return a small document as text. Raise `SourceUnreachable` when it cannot be had."""
+    url = mirrored(url)
     if urlsplit(url).scheme == "file":
         return Path(unquote(urlsplit(url).path)).read_text()
     with _response(url, headers or {}, timeout) as response:
         return response.text
 
 
+def get_range(url: str, byte_range: str) -> tuple[bytes, int]:
+    """Return (bytes, size of the whole file) for ``byte_range``, such as ``0-1023`` or ``-65536`` (the end).
+
+    Raise `SourceUnreachable`, with code ``ranges-unsupported`` where the server would send the whole file instead.
+    """
+    headers = {"Range": f"bytes={byte_range}", "Accept-Encoding": "identity"}
+    with _response(url, headers, READ_SECONDS, stream=True, accept=(200, 206)) as response:
+        total = response.headers.get("Content-Range", "").rpartition("/")[2]
+        if response.status_code != 206 or not total.isdigit():
+            raise SourceUnreachable(f"{redact(url)} serves no byte ranges", code="ranges-unsupported")
+        return response.content, int(total)
+
+
 def _copy_local(url: str, partial: Path, task: progress.Task) -> None:
+    import shutil
+
     source = Path(unquote(urlsplit(url).path))
     try:
         shutil.copyfile(source, partial)
@@ -137,9 +167,18 @@ def _continue_transfer(url: str, partial: Path, task: progress.Task) -> None:
                 task.advance(len(block))
 
 
+def answers(url: str, *, timeout: float) -> int:
+    """Return the HTTP status, 200 to 399, with which ``url`` (or its mirror) answers; no body is read.
+
+    Raise `SourceUnreachable` for any other status, and when nothing answers within ``timeout`` seconds.
+    """
+    with _response(mirrored(url), {}, timeout, stream=True, accept=range(200, 400)) as response:
+        return response.status_code
+
+
 @contextmanager
 def _response(
-    url: str, headers: dict[str, str], timeout: float, *, stream: bool = False, accept: tuple[int, ...] = (200,)
+    url: str, headers: dict[str, str], timeout: float, *, stream: bool = False, accept: Container[int] = (200,)
 ) -> Iterator[requests.Response]:
     import requests
 
@@ -147,7 +186,7 @@ def _response(
     if offline.get():
         raise SourceUnreachable(f"{shown} is needed, but --offline forbids it", code="offline", hints=["leave --offline out"])
     try:
-        response = requests.get(url, headers=headers, timeout=(CONNECT_SECONDS, timeout), stream=stream)
+        response = requests.get(url, headers=headers, timeout=(min(CONNECT_SECONDS, timeout), timeout), stream=stream)
     except requests.ConnectionError as error:
         raise SourceUnreachable(
             f"cannot reach {urlsplit(url).hostname}: {_reason(error)}",

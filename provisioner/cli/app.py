@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -13,6 +14,14 @@ from provisioner import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
+    "detect": ("detect", "Show the GPUs, driver, system and tools of this machine."),
+    "capture": ("capture", "Write this machine to a folder that any other can plan for."),
+    "list": ("list", "List the environments."),
+    "run": ("run", "Run a command inside an environment."),
+    "activate": ("activate", "Print code that activates an environment."),
+    "rollback": ("rollback", "Go back to an environment's previous generation."),
+    "remove": ("remove", "Delete an environment."),
+    "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
 }
 
 
@@ -57,6 +66,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     is finalised, after a complete result (measured 2026-11-24: 5-36 % of short runs).
     """
     words = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGTERM, _interrupt)
     code = _run(words)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -66,6 +76,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
         logging.shutdown()
         os._exit(code)
     sys.exit(code)
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    """Make a polite end (SIGTERM) unwind like an interrupt, so that whatever is half-made is removed."""
+    raise KeyboardInterrupt
 
 
 def _run(words: list[str]) -> int:

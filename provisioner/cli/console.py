@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from provisioner import progress
-from provisioner.codec import SCHEMA, to_json
 from provisioner.errors import ProvisionError
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ class Output:
 
     def document(self, **parts: Any) -> None:
         """Print the JSON document ``{"schema": 1, **parts}`` on stdout."""
+        from provisioner.codec import SCHEMA, to_json
+
         sys.stdout.write(to_json({"schema": SCHEMA, **parts}))
 
     def say(self, text: str = "") -> None:
@@ -106,6 +107,8 @@ class _RichReporter:
 def show_error(error: ProvisionError, *, as_json: bool) -> None:
     """Print an error: what, why and what next on stderr; with ``--json`` also the document on stdout."""
     if as_json:
+        from provisioner.codec import SCHEMA, to_json
+
         sys.stdout.write(to_json({"schema": SCHEMA, "error": error.to_dict()}))
     lines = [f"error[{error.code}]: {error.what}"]
     if error.why:

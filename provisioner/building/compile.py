@@ -1,0 +1,254 @@
+"""Run the graph: ninja does the compiling, this module keeps the memory budget and tries again with fewer jobs.
+
+Why ninja and not a scheduler of our own: what is done, what is left and in which order is its trade (its log survives a kill
+at any moment), and ``-j`` with one pool bounds the sum of peaks by construction (`schedule`). What it cannot know is a unit that
+takes more than it was measured to. A watcher ends the youngest unit as soon as the running ones hold more than the budget
+while others are needed, or the machine runs dry; ninja stops, and the build goes on with fewer jobs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provisioner import process, progress
+from provisioner.building import memory
+from provisioner.building.graph import Unit
+from provisioner.building.schedule import Jobs, wall_seconds
+from provisioner.errors import BuildFailed
+
+if TYPE_CHECKING:
+    import psutil
+
+STATUS = "@@%f/%t "
+_STATUS_LINE = re.compile(r"@@\d+/\d+ (\S+)")
+_FAILED_LINE = re.compile(r"FAILED: (?:\[code=\d+\] )?(?:obj|out)/(\S+?)(?:\.o)?\s*$")
+_OUT_OF_MEMORY = re.compile(
+    r"signal 9|\bKilled\b|Kill signal|bad_alloc|[Oo]ut of memory|Cannot allocate memory|virtual memory exhausted|code=137"
+)
+_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+BUILD_SECONDS = 72 * 3600.0
+WATCH_SECONDS = 0.5
+CRITICAL_MIB = 256
+"""Available memory below which the machine is about to stop answering."""
+
+TRIES_ALONE = 3
+"""How often a unit may be killed for memory while nothing else is compiled."""
+
+
+@dataclass
+class Outcome:
+    """What running the graph took: units compiled in this run, the most memory held, and retries with fewer jobs."""
+
+    compiled: list[str] = field(default_factory=list)
+    peak_mib: int = 0
+    retries: int = 0
+    jobs: Jobs = field(default_factory=lambda: Jobs(1, 1))
+
+
+def ninja_program() -> str:
+    """Return the path of the ninja that was installed with this package."""
+    import ninja
+
+    return str(Path(ninja.BIN_DIR) / "ninja")
+
+
+def run_graph(
+    build: Path, units: Sequence[Unit], jobs: Jobs, *, budget: Callable[[], int], write_graph: Callable[[Jobs], None]
+) -> Outcome:
+    """Compile and link what is not done yet in ``build`` and return the `Outcome`.
+
+    ``budget`` tells the MiB that the units may hold together, asked anew for each attempt; ``write_graph`` writes ``build.ninja``
+    for other jobs. Raise `BuildFailed` for a compile error (with its first lines), a full disk, or a unit that is killed for
+    memory again and again although it runs alone.
+    """
+    outcome = Outcome()
+    clear_leftovers(build)
+    alone = 0
+    with progress.task("compiling flash-attn", total=round(sum(unit.cost.seconds for unit in units)), unit="CPU-seconds") as task:
+        watch = _Watch(build, units, jobs, task, outcome)
+        watch.count_present()
+        while True:
+            outcome.jobs = watch.jobs = jobs
+            write_graph(jobs)
+            result = watch.run(budget())
+            if result.ok:
+                return outcome
+            failures = _failures(result.out)
+            paths_log = build / "build.log"
+            paths_log.write_text(result.out + result.err)
+            if not (result.code in (-9, 137) or failures):
+                raise BuildFailed(f"ninja stopped: {(result.err or result.out).strip()[-400:]}", hints=[f"see {paths_log}"])
+            _judge(failures, paths_log)
+            alone = alone + 1 if jobs.total == 1 else 0
+            if alone >= TRIES_ALONE:
+                raise _starved(failures, units)
+            outcome.retries += 1
+            jobs = jobs.fewer()
+            names = ", ".join(sorted(failures)) or "a unit"
+            progress.note(f"{names} ran out of memory; going on with {jobs.total} at once")
+
+
+def clear_leftovers(build: Path) -> None:
+    """End compilers that an interrupted build left running in ``build`` (the caller holds its lock), and remove their half files."""
+    import psutil
+
+    for candidate in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if candidate.pid != os.getpid() and candidate.cwd() == str(build):
+                candidate.kill()
+                candidate.wait(5)
+    for partial in (build / "obj").glob("*.part"):
+        partial.unlink(missing_ok=True)
+    shutil.rmtree(build / "tmp", ignore_errors=True)
+    (build / "tmp").mkdir(parents=True)
+
+
+def _environment(build: Path) -> dict[str, str]:
+    """Return the environment of the compilers: the user's, less what would change flags behind the graph's back."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("NVCC_") and name != "NINJA_STATUS"}
+    return {**env, "NINJA_STATUS": STATUS, "TMPDIR": str(build / "tmp"), "LC_ALL": "C"}
+
+
+class _Watch:
+    """One build under way: counts finished units, tells the time left, and keeps the running ones within the budget."""
+
+    def __init__(self, build: Path, units: Sequence[Unit], jobs: Jobs, task: progress.Task, outcome: Outcome) -> None:
+        self.build, self.jobs, self.task, self.outcome = build, jobs, task, outcome
+        self.left = {unit.name: unit for unit in units}
+        self.total = len(self.left)
+        self.candidate: str | None = None
+        self.last_done = time.monotonic()
+
+    def count_present(self) -> None:
+        """Count the units that an earlier run finished."""
+        for unit in list(self.left.values()):
+            if (self.build / unit.object).exists():
+                self.task.advance(self.left.pop(unit.name).cost.seconds)
+
+    def run(self, budget_mib: int) -> process.Result:
+        """Run ninja once, watched."""
+        command = [ninja_program(), "-j", str(self.jobs.total)]
+        with self._watching(budget_mib):
+            result = process.run(
+                command, timeout=BUILD_SECONDS, cwd=self.build, env=_environment(self.build), on_line=self._read_line
+            )
+        if self.candidate and result.ok:
+            self._done(self.candidate)
+        self.candidate = None
+        return result
+
+    def _read_line(self, line: str) -> None:
+        """Take a unit as done when the line after its status line does not say that it failed."""
+        if self.candidate and not line.startswith("FAILED"):
+            self._done(self.candidate)
+        match = _STATUS_LINE.match(line)
+        self.candidate = match[1] if match else None
+
+    def _done(self, name: str) -> None:
+        self.outcome.compiled.append(name)
+        self.last_done = time.monotonic()
+        if unit := self.left.pop(name, None):
+            self.task.advance(unit.cost.seconds, detail=self._detail(0))
+
+    def _detail(self, held_mib: int) -> str:
+        left = wall_seconds(tuple(self.left.values()), self.jobs) - (time.monotonic() - self.last_done)
+        text = f"{self.total - len(self.left)}/{self.total} units, about {max(1, round(left / 60))} min left"
+        return f"{text}, {held_mib / 1024:.1f} GiB" if held_mib else text
+
+    @contextmanager
+    def _watching(self, budget_mib: int) -> Iterator[None]:
+        stop = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(stop, budget_mib), daemon=True, name="memory-watch")
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _watch(self, stop: threading.Event, budget_mib: int) -> None:
+        import psutil
+
+        while not stop.wait(WATCH_SECONDS):
+            with suppress(psutil.Error, OSError):
+                running = _running_units(self.build)
+                held = memory.resident_mib([member for tree in running for member in tree])
+                self.outcome.peak_mib = max(self.outcome.peak_mib, held)
+                self.task.advance(0, detail=self._detail(held))
+                scarce = memory.read_memory().available_mib < CRITICAL_MIB
+                if running and (scarce or (held > budget_mib and len(running) > 1)):
+                    _kill_tree(max(running, key=lambda tree: tree[0].create_time()))
+                    stop.wait(2.0)
+
+
+def _running_units(build: Path) -> list[list[psutil.Process]]:
+    """Return, for each unit that ninja is compiling in ``build``, its processes, the topmost first."""
+    import psutil
+
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if child.cwd() == str(build):
+                found += [[top, *top.children(recursive=True)] for top in child.children()]
+    return found
+
+
+def _kill_tree(tree: list[psutil.Process]) -> None:
+    import psutil
+
+    for member in tree:
+        with suppress(psutil.Error):
+            member.kill()
+
+
+def _failures(out: str) -> dict[str, str]:
+    """Return each failed unit with what was printed about it."""
+    found: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for line in out.splitlines():
+        if match := _FAILED_LINE.match(line):
+            current = found.setdefault(match[1], [])
+        elif _STATUS_LINE.match(line):
+            current = None
+        if current is not None:
+            current.append(line)
+    return {name: "\n".join(lines) for name, lines in found.items()}
+
+
+def _judge(failures: dict[str, str], log: Path) -> None:
+    """Raise `BuildFailed` unless every failure is a lack of memory."""
+    for name, text in failures.items():
+        if _DISK_FULL.search(text):
+            raise BuildFailed(
+                f"the disk is full while compiling {name}",
+                hints=[
+                    f"free space under {log.parent}, or move the cache with PROVISION_CACHE_DIR; then run it again: it continues"
+                ],
+                code="disk-full",
+            )
+        if not _OUT_OF_MEMORY.search(text):
+            lines = [line for line in text.splitlines() if re.search(r"\berror\b|fatal|undefined reference", line)]
+            shown = "\n    ".join(lines[:6] or text.splitlines()[-6:])
+            raise BuildFailed(
+                f"{name} does not compile:\n    {shown}", hints=[f"the whole output is in {log}"], code="compile-error"
+            )
+
+
+def _starved(failures: dict[str, str], units: Sequence[Unit]) -> BuildFailed:
+    name = next(iter(failures), "a unit")
+    need = max((unit.cost.peak_mib for unit in units if unit.name in failures), default=0)
+    return BuildFailed(
+        f"{name} was killed for memory {TRIES_ALONE} times although it ran alone",
+        why=f"it takes about {need / 1024:.1f} GiB" if need else None,
+        hints=["free memory, add swap, or raise the memory limit of this container", "compile fewer features: --kernels unsloth"],
+        code="out-of-memory",
+    )

@@ -1,0 +1,223 @@
+"""Which kernels are compiled: head dims, dtypes and features → translation units, and what stands in for the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from provisioner.building.releases import Release
+from provisioner.compat import StrEnum
+from provisioner.errors import UsageError
+from provisioner.planning.values import DTYPES, FEATURES, KernelSelection
+
+ALWAYS = ("varlen",)
+"""Features that cannot be left out: variable lengths run in the same kernels as fixed ones."""
+
+SWITCHES = {
+    "backward": "FLASHATTENTION_DISABLE_BACKWARD",
+    "dropout": "FLASHATTENTION_DISABLE_DROPOUT",
+    "alibi": "FLASHATTENTION_DISABLE_ALIBI",
+    "softcap": "FLASHATTENTION_DISABLE_SOFTCAP",
+    "uneven": "FLASHATTENTION_DISABLE_UNEVEN_K",
+    "local": "FLASHATTENTION_DISABLE_LOCAL",
+}
+"""Feature → the macro by which flash-attn 2.6.3 … 2.8.3.post2 leave it out *and* refuse it at run time.
+
+Source: flash_api.cpp and static_switch.h of these sdists, read 2026-11-24; each macro has a TORCH_CHECK in the host code.
+"""
+
+UNSLOTH_DIMS = (64, 96, 128, 256)
+UNSLOTH_FEATURES = ("backward", "varlen", "local", "softcap", "uneven")
+"""What the models that Unsloth trains use: no attention dropout, no ALiBi (issue list and model code, read 2026-11-24)."""
+
+
+class Direction(StrEnum):
+    """What a kernel computes; ``split`` is the forward over a split key/value sequence (decoding, paged cache)."""
+
+    FORWARD = "fwd"
+    BACKWARD = "bwd"
+    SPLIT = "split"
+    BLOCK_FORWARD = "block-fwd"
+    BLOCK_BACKWARD = "block-bwd"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Kernel:
+    """One entry point that the host code calls. Generation 1 has neither dtype nor causal in its entry points."""
+
+    direction: Direction
+    head_dim: int
+    dtype: str | None = None
+    causal: bool | None = None
+
+    def unit(self, release: Release) -> str:
+        """The translation unit that defines it, as a path in the sdist."""
+        match self.direction:
+            case Direction.BLOCK_FORWARD:
+                return f"{release.sources}/fmha_block_fprop_fp16_kernel.sm80.cu"
+            case Direction.BLOCK_BACKWARD:
+                return f"{release.sources}/fmha_block_dgrad_fp16_kernel_loop.sm80.cu"
+        if release.generation == 1:
+            return f"{release.sources}/fmha_{self.direction}_hdim{self.head_dim}.cu"
+        name = "fwd_split" if self.direction is Direction.SPLIT else str(self.direction)
+        causal = "_causal" if self.causal else ""
+        return f"{release.sources}/flash_{name}_hdim{self.head_dim}_{self.dtype}{causal}_sm80.cu"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The outcome: kernels to compile, kernels answered by stubs, and macros for every unit, device and host alike."""
+
+    kernels: KernelSelection
+    compiled: tuple[Kernel, ...]
+    stubbed: tuple[Kernel, ...]
+    defines: tuple[str, ...]
+
+
+def preset(name: str, release: Release) -> KernelSelection:
+    """Return ``full`` (upstream's feature set) or ``unsloth`` for ``release``. Raise `UsageError` for another name."""
+    if name == "full":
+        return KernelSelection("full", release.head_dims, DTYPES, FEATURES)
+    if name == "unsloth":
+        dims = tuple(sorted({kernel_dim(release, dim) for dim in UNSLOTH_DIMS if dim <= release.head_dims[-1]}))
+        return KernelSelection("unsloth", dims, DTYPES, UNSLOTH_FEATURES)
+    raise UsageError(f"no such kernel set: {name}", hints=["choose full or unsloth, or name --head-dims and --dtypes"])
+
+
+def kernel_dim(release: Release, head_dim: int) -> int:
+    """Return the head dim of the kernel that serves ``head_dim``: the next one upwards. Raise `UsageError` above the last."""
+    if head_dim >= 1:
+        for dim in release.head_dims:
+            if head_dim <= dim:
+                return dim
+    raise UsageError(
+        f"flash-attn {release.version} has no kernels for head dim {head_dim}",
+        why=f"its head dims are {', '.join(map(str, release.head_dims))}",
+        code="no-kernel",
+    )
+
+
+def choose(
+    release: Release,
+    base: KernelSelection,
+    *,
+    head_dims: tuple[int, ...] = (),
+    dtypes: tuple[str, ...] = (),
+    features: tuple[str, ...] = (),
+) -> KernelSelection:
+    """Return ``base`` with what is given put in its place (then its preset is ``custom``)."""
+    if not (head_dims or dtypes or features):
+        return base
+    return KernelSelection("custom", head_dims or base.head_dims, dtypes or base.dtypes, features or base.features)
+
+
+def normalize(release: Release, kernels: KernelSelection) -> KernelSelection:
+    """Return ``kernels`` with head dims rounded up to real kernels, sorted and unique; equal builds become equal values.
+
+    Raise `UsageError` for unknown head dims, dtypes or features.
+    """
+    for kind, given, known in (("dtype", kernels.dtypes, DTYPES), ("feature", kernels.features, FEATURES)):
+        if unknown := [name for name in given if name not in known]:
+            raise UsageError(f"no such {kind}: {unknown[0]}", hints=[f"known: {', '.join(known)}"], code="unknown-kernel")
+    if not kernels.head_dims or not kernels.dtypes:
+        raise UsageError("a build needs at least one head dim and one dtype", code="no-kernel")
+    dims = tuple(sorted({kernel_dim(release, dim) for dim in kernels.head_dims}))
+    features = tuple(name for name in FEATURES if name in kernels.features or name in ALWAYS)
+    dtypes = tuple(name for name in DTYPES if name in kernels.dtypes)
+    if release.generation == 1:  # both dtypes and all features share each unit; there are no switches
+        backward = ("backward",) if "backward" in kernels.features else ()
+        return replace(kernels, head_dims=dims, dtypes=DTYPES, features=(*backward, "varlen", "uneven", "dropout"))
+    return replace(kernels, head_dims=dims, dtypes=dtypes, features=features)
+
+
+def select(release: Release, kernels: KernelSelection) -> Selection:
+    """Return what to compile for ``kernels``, and which of the release's other kernels need a stub so that linking succeeds."""
+    wanted = normalize(release, kernels)
+    compiled = tuple(kernel for kernel in all_kernels(release) if _is_wanted(kernel, wanted))
+    stubbed = tuple(kernel for kernel in all_kernels(release) if not _is_wanted(kernel, wanted))
+    defines: tuple[str, ...] = ()
+    if release.generation == 2:
+        defines = tuple(macro for feature, macro in SWITCHES.items() if feature not in wanted.features)
+    return Selection(wanted, compiled, stubbed, defines)
+
+
+def all_kernels(release: Release) -> tuple[Kernel, ...]:
+    """Return every kernel entry point of ``release``, in a fixed order."""
+    if release.generation == 1:
+        pairs = [Kernel(way, dim) for way in (Direction.FORWARD, Direction.BACKWARD) for dim in release.head_dims]
+        return (*pairs, Kernel(Direction.BLOCK_FORWARD, 0), Kernel(Direction.BLOCK_BACKWARD, 0))
+    return tuple(
+        Kernel(direction, dim, dtype, causal)
+        for direction in (Direction.FORWARD, Direction.BACKWARD, Direction.SPLIT)
+        for dim in release.head_dims
+        for dtype in DTYPES
+        for causal in (False, True)
+    )
+
+
+def _is_wanted(kernel: Kernel, wanted: KernelSelection) -> bool:
+    if kernel.direction in (Direction.BLOCK_FORWARD, Direction.BLOCK_BACKWARD):
+        return wanted.preset == "full"
+    if kernel.head_dim not in wanted.head_dims or (kernel.dtype is not None and kernel.dtype not in wanted.dtypes):
+        return False
+    return kernel.direction is not Direction.BACKWARD or "backward" in wanted.features
+
+
+def for_model(config: dict[str, Any]) -> KernelSelection:
+    """Return what one model needs, read from its ``config.json`` as transformers writes it (nested configs included).
+
+    Backward and uneven head dims are always in. Raise `UsageError` when no head dim can be read or one exceeds 256.
+    """
+    parts = _nested(config)
+    dims = sorted({dim for part in parts for dim in _head_dims(part)})
+    if not dims:
+        raise UsageError(
+            "the model's config states no head dim",
+            why="it has neither head_dim nor hidden_size with num_attention_heads",
+            hints=["name them: --head-dims 128"],
+            code="no-head-dim",
+        )
+    features = {"backward", "varlen", "uneven"}
+    for part in parts:
+        features |= _features(part)
+    ordered = tuple(name for name in FEATURES if name in features)
+    return KernelSelection("custom", tuple(dims), _dtypes(parts), ordered)
+
+
+def _nested(config: dict[str, Any]) -> list[dict[str, Any]]:
+    inner = [value for key, value in config.items() if key.endswith("_config") and isinstance(value, dict)]
+    return [config, *(part for value in inner for part in _nested(value))]
+
+
+def _head_dims(part: dict[str, Any]) -> set[int]:
+    dims = {part[key] for key in ("head_dim", "global_head_dim") if isinstance(part.get(key), int)}
+    nope, rope = part.get("qk_nope_head_dim"), part.get("qk_rope_head_dim")
+    if isinstance(nope, int) and isinstance(rope, int):  # multi-head latent attention: query and key are the two parts joined
+        return {nope + rope}
+    width = next((part[key] for key in ("hidden_size", "n_embd", "d_model", "embed_dim") if isinstance(part.get(key), int)), None)
+    names = ("num_attention_heads", "n_head", "num_heads", "n_heads")
+    heads = next((part[key] for key in names if isinstance(part.get(key), int) and part[key] > 0), None)
+    if not dims and width and heads:
+        dims = {width // heads}
+    return {dim for dim in dims if dim > 0}
+
+
+def _features(part: dict[str, Any]) -> set[str]:
+    found = set()
+    if part.get("sliding_window") and part.get("use_sliding_window", True):
+        found.add("local")
+    if part.get("attn_logit_softcapping"):
+        found.add("softcap")
+    if any(part.get(key) for key in ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")):
+        found.add("dropout")
+    if part.get("alibi"):
+        found.add("alibi")
+    return found
+
+
+def _dtypes(parts: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Return the dtypes named in the config; a model saved in float32 is trained in either half precision."""
+    names = {"float16": "fp16", "bfloat16": "bf16"}
+    found = {names.get(str(part.get(key)).removeprefix("torch.")) for part in parts for key in ("dtype", "torch_dtype")}
+    known = tuple(dtype for dtype in DTYPES if dtype in found)
+    return known or DTYPES

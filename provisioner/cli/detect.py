@@ -1,0 +1,31 @@
+"""``provision detect``: the facts about this machine, each with the source that answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from provisioner.cli.console import Output
+from provisioner.cli.options import speaking
+
+
+@click.command("detect")
+@click.option(
+    "--python", "python", type=click.Path(dir_okay=False, path_type=Path), help="The interpreter whose packages to look at."
+)
+@speaking
+def command(python: Path | None, output: Output, offline: bool, yes: bool) -> None:
+    """Show the GPUs, driver, operating system, limits, toolkits, compilers and Pythons of this machine.
+
+    Nothing is changed and nothing is judged; `provision plan` says what can be done with it.
+    """
+    from provisioner.cli.machine_text import machine_lines
+    from provisioner.machine.probe import probe
+
+    machine = probe(python=python.absolute() if python else None)
+    if output.as_json:
+        output.document(machine=machine)
+        return
+    for line in machine_lines(machine):
+        output.say(line)

@@ -1,0 +1,33 @@
+"""``provision remove``: delete an environment with its previous generation."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from provisioner.cli.console import Output
+from provisioner.cli.options import speaking
+
+
+@click.command("remove")
+@click.argument("name")
+@speaking
+def command(name: str, output: Output, offline: bool, yes: bool) -> None:
+    """Remove the environment NAME; refused while a process runs from it."""
+    from provisioner.environments import store
+    from provisioner.environments.names import check_name
+    from provisioner.errors import UsageError
+
+    environment = store.find(check_name(name))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"remove {name!r} needs an answer, and there is no terminal to ask", hints=[f"provision remove {name} --yes"]
+            )
+        click.confirm(f"delete {environment.prefix}?", abort=True, err=True)
+    store.remove(name)
+    if output.as_json:
+        output.document(removed=name)
+    elif not output.quiet:
+        output.say(f"removed {name}")

@@ -1,0 +1,119 @@
+"""The conda backend: Python, compilers and the CUDA toolkit from conda packages, installed in-process by py-rattler.
+
+No conda, mamba or micromamba is needed; the prefix is a real one (``conda-meta``), which they all work on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from provisioner import download, paths, progress
+from provisioner.errors import BuildFailed, IntegrityError, NoRoute, ProvisionError, SourceUnreachable
+from provisioner.locking.values import LockedPackage
+
+if TYPE_CHECKING:
+    from rattler import RepoDataRecord
+
+
+def install(prefix: Path, packages: Sequence[LockedPackage], specs: Sequence[str] = ()) -> None:
+    """Install exactly these conda packages into ``prefix``; ``specs`` are recorded as what the user asked for.
+
+    Raise `IntegrityError` when a package is not what the lock says, `SourceUnreachable` when one cannot be fetched.
+    """
+    from rattler import MatchSpec, Subdir
+    from rattler import install as rattler_install
+
+    for package in packages:
+        _check_local(package)
+    with progress.task(f"installing {len(packages)} conda packages", total=len(packages), unit="packages") as task:
+        try:
+            asyncio.run(
+                rattler_install(
+                    [_record(package) for package in packages],
+                    target_prefix=prefix,
+                    cache_dir=paths.cache_dir() / "conda-pkgs",
+                    platform=Subdir(packages[0].platform),
+                    # py-rattler 0.28.0 wants the inner object here (seen 2026-11-24)
+                    requested_specs=[MatchSpec(spec, strict=False)._match_spec for spec in specs],
+                    show_progress=False,
+                    reporter=_reporter(task),
+                )
+            )
+        except Exception as error:  # py-rattler raises plain exceptions from its Rust side
+            raise _install_error(error) from error
+
+
+def _check_local(package: LockedPackage) -> None:
+    """Check a ``file`` package against the lock: py-rattler 0.28 installs a swapped one silently (seen 2026-11-24)."""
+    parts = urlsplit(package.url)
+    if parts.scheme != "file":
+        return
+    path = Path(unquote(parts.path))
+    if not path.is_file():
+        raise SourceUnreachable(f"the locked package is gone: {path}", code="package-missing")
+    download.check_file(path, sha256=package.sha256)
+
+
+def _record(package: LockedPackage) -> RepoDataRecord:
+    from rattler import BuildString, PackageRecord, RepoDataRecord
+
+    subdir = package.url.rsplit("/", 2)[-2]
+    record = PackageRecord(
+        package.name,
+        package.version,
+        BuildString(package.build or ""),
+        0,
+        subdir,
+        noarch="python"
+        if subdir == "noarch" and (package.build or "").startswith("py")
+        else "generic"
+        if subdir == "noarch"
+        else None,
+        depends=[f"{name} {spec}".strip() for name, spec in package.dependencies.items()],
+        sha256=bytes.fromhex(package.sha256),
+        md5=bytes.fromhex(package.md5) if package.md5 else None,
+        size=package.size,
+    )
+    url = download.mirrored(package.url)
+    return RepoDataRecord(record, package.filename, url, package.url.rsplit("/", 2)[0])
+
+
+def _reporter(task: progress.Task) -> Any:
+    from rattler import InstallerReporter
+
+    class Reporter(InstallerReporter):
+        def on_populate_cache_start(self, operation: int, package_name: str) -> int:
+            task.advance(0, detail=package_name)
+            return operation
+
+        def on_link_complete(self, index: int) -> None:
+            task.advance()
+
+    return Reporter()  # type: ignore[abstract]  # its methods do nothing by default
+
+
+def _install_error(error: Exception) -> ProvisionError:
+    said = str(error).strip()
+    lowered = said.lower()
+    if "hash mismatch" in lowered:
+        return IntegrityError(
+            "a conda package is not the one that was locked",
+            why=said,
+            hints=["lock anew if you trust the channel", "otherwise ask whoever runs the channel or mirror"],
+        )
+    if "no space left" in lowered:
+        return NoRoute(
+            "the disk is full",
+            why=said,
+            hints=["free space, or move with PROVISION_DATA_DIR and PROVISION_CACHE_DIR"],
+            code="disk-or-tmp-full",
+        )
+    if any(mark in lowered for mark in ("error sending request", "failed to fetch", "connect", "404", "status")):
+        return SourceUnreachable(
+            "a conda package cannot be fetched", why=said, hints=["run the same command again: what was fetched is kept"]
+        )
+    return BuildFailed("the conda packages could not be installed", why=said, code="install-failed")

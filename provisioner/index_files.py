@@ -1,0 +1,51 @@
+"""Single files of a package index: where an sdist lies and which hash the index gives for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from provisioner import download
+from provisioner.errors import SourceUnreachable
+from provisioner.indexes import IndexSettings
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFile:
+    """A file of an index; ``size`` is in bytes, both it and the hash None where the index does not give them."""
+
+    filename: str
+    url: str
+    sha256: str | None
+    size: int | None
+
+
+def find_sdist(project: str, version: str, settings: IndexSettings) -> IndexFile:
+    """Return the sdist of ``project`` ``version`` from the user's package index.
+
+    Raise `SourceUnreachable` when the index does not answer or lacks that file.
+    """
+    import requests
+    from pypi_simple import NoSuchProjectError, PyPISimple
+
+    host = urlsplit(settings.url).hostname or settings.url
+    if download.offline.get():
+        raise SourceUnreachable(
+            f"the sdist of {project} {version} must be looked up on {host}, but --offline forbids it", code="offline"
+        )
+    try:
+        with PyPISimple(endpoint=settings.url) as client:
+            page = client.get_project_page(project, timeout=(download.CONNECT_SECONDS, download.READ_SECONDS))
+    except NoSuchProjectError as error:
+        raise SourceUnreachable(f"{host} has no project {project}", code="index-lacks-file") from error
+    except requests.RequestException as error:
+        raise SourceUnreachable(
+            f"the package index does not answer: {host}",
+            why=str(error.__cause__ or error).rsplit(":", 1)[-1].strip(),
+            hints=["check the network and HTTPS_PROXY", "or set a mirror: `pip config set global.index-url URL`"],
+            code="index-unreachable",
+        ) from error
+    for package in page.packages:
+        if package.package_type == "sdist" and package.version == version:
+            return IndexFile(package.filename, package.url, package.digests.get("sha256"), package.size)
+    raise SourceUnreachable(f"{host} has no sdist of {project} {version}", code="index-lacks-file")

@@ -1,0 +1,138 @@
+"""Where packages come from, by the user's own settings: pip's and uv's configuration for the package index.
+
+uv reads its own settings (``UV_*``, ``uv.toml``) but none of pip's. When uv has none, pip's are translated, so that a mirror in
+``pip.conf`` serves here too. pip's order of files and variables is that of pip's user guide, "Configuration" (read 2026-11-24).
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from provisioner.compat import tomllib
+
+TORCH_INDEX = "https://download.pytorch.org/whl"
+"""PyTorch's own indexes lie below it, one per CUDA build: ``…/cu126``, ``…/cpu`` (pytorch.org, "Get started", read 2026-11-24)."""
+
+_UV_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX")
+_UV_INDEX_KEYS = ("index", "index-url", "extra-index-url", "find-links", "no-index")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """The package index as the user set it. ``default`` None is the tool's own default; ``origin`` says where it was read.
+
+    ``options`` are the uv options that say the same and ``environment`` the variables that go with them.
+    """
+
+    origin: str = "default"
+    default: str | None = None
+    extra: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    trusted_hosts: tuple[str, ...] = ()
+    no_index: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The URL of the index that is asked first."""
+        if self.default is not None:
+            return self.default
+        from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
+        return str(PYPI_SIMPLE_ENDPOINT)
+
+    def options(self, *, find_links: bool = True) -> list[str]:
+        """Return the options for ``uv pip``; none where uv finds the settings by itself."""
+        if self.origin in ("default", "uv"):
+            return []
+        words: list[str] = ["--no-index"] if self.no_index else []
+        if self.default is not None:
+            words += ["--default-index", self.default]
+        for url in self.extra:
+            words += ["--index", url]
+        if self.extra:  # pip looks at all of its indexes and takes the best file of any
+            words += ["--index-strategy", "unsafe-best-match"]
+        if find_links:
+            for place in self.find_links:
+                words += ["--find-links", place]
+        for host in self.trusted_hosts:
+            words += ["--allow-insecure-host", host]
+        return words
+
+
+def read_index_settings(
+    environ: Mapping[str, str] | None = None, *, home: Path | None = None, etc: Path = Path("/etc")
+) -> IndexSettings:
+    """Return the index settings of this user; unreadable files count as absent, as they do for pip."""
+    environ = os.environ if environ is None else environ
+    home = Path.home() if home is None else home
+    uv_default = _uv_setting(environ, home, etc)
+    if uv_default is not None:
+        return uv_default
+    values = _pip_values(environ, home, etc)
+    if not values:
+        return IndexSettings()
+    environment = {}
+    if cert := values.get("cert"):
+        environment["SSL_CERT_FILE"] = cert
+    if proxy := values.get("proxy"):
+        environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy}
+    return IndexSettings(
+        origin="pip",
+        default=values.get("index-url"),
+        extra=tuple(values.get("extra-index-url", "").split()),
+        find_links=tuple(values.get("find-links", "").split()),
+        trusted_hosts=tuple(values.get("trusted-host", "").split()),
+        no_index=values.get("no-index", "").lower() in ("1", "true", "yes", "on"),
+        environment=environment,
+    )
+
+
+def _uv_setting(environ: Mapping[str, str], home: Path, etc: Path) -> IndexSettings | None:
+    """Return settings that uv itself will read, so that messages can name the index; None when uv has none."""
+    if any(environ.get(name) for name in _UV_INDEX_VARIABLES):
+        return IndexSettings("uv", environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or None)
+    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv" / "uv.toml"
+    named = environ.get("UV_CONFIG_FILE")
+    for path in (Path(named),) if named else (config, etc / "uv" / "uv.toml"):
+        try:
+            data = tomllib.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if any(key in data or key in data.get("pip", {}) for key in _UV_INDEX_KEYS):
+            default = next((row["url"] for row in data.get("index", []) if row.get("default") and "url" in row), None)
+            return IndexSettings("uv", default or data.get("index-url") or data.get("pip", {}).get("index-url"))
+    return None
+
+
+def _pip_values(environ: Mapping[str, str], home: Path, etc: Path) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for path in _pip_files(environ, home, etc):
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(path, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError, OSError):
+            continue
+        for section in ("global", "install"):
+            if parser.has_section(section):
+                values |= {key.replace("_", "-"): value for key, value in parser.items(section)}
+    for name, value in environ.items():
+        if name.startswith("PIP_") and name != "PIP_CONFIG_FILE" and value:
+            values[name[4:].lower().replace("_", "-")] = value
+    relevant = {"index-url", "extra-index-url", "find-links", "trusted-host", "no-index", "cert", "proxy"}
+    return {key: value for key, value in values.items() if key in relevant}
+
+
+def _pip_files(environ: Mapping[str, str], home: Path, etc: Path) -> list[Path]:
+    """Return pip's configuration files, later ones winning: site-wide, user's, the one named by PIP_CONFIG_FILE."""
+    named = environ.get("PIP_CONFIG_FILE")
+    if named == os.devnull:
+        return []
+    shared = [Path(place) / "pip" / "pip.conf" for place in environ.get("XDG_CONFIG_DIRS", str(etc / "xdg")).split(":") if place]
+    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    user = [home / ".pip" / "pip.conf", config / "pip" / "pip.conf"]
+    return [*shared, etc / "pip.conf", *user, *([Path(named)] if named else [])]

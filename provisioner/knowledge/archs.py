@@ -1,0 +1,63 @@
+"""GPU architectures ↔ the CUDA toolkits that can compile for them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from provisioner.capability import ComputeCapability
+from provisioner.knowledge import tables
+
+
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """An architecture: ``first_cuda`` None where it is older than the tables, ``last_cuda`` None while still supported.
+
+    ``flash_attn`` says in words which releases run there.
+    """
+
+    compute_capability: str
+    name: str
+    first_cuda: str | None
+    last_cuda: str | None
+    flash_attn: str
+    source: str
+    date: str
+
+    @property
+    def capability(self) -> ComputeCapability:
+        """The compute capability as a comparable value."""
+        return ComputeCapability.parse(self.compute_capability)
+
+
+@functools.cache
+def archs() -> tuple[Arch, ...]:
+    """Return every known architecture, oldest first."""
+    return tables.rows("archs", Arch)
+
+
+@functools.cache
+def _by_capability() -> dict[ComputeCapability, Arch]:
+    return {row.capability: row for row in archs()}
+
+
+def arch(capability: ComputeCapability | str) -> Arch | None:
+    """Return the architecture of a compute capability (``"7.5"``, ``"sm_75"``), None for one that is not known."""
+    if isinstance(capability, str):
+        capability = ComputeCapability.parse(capability)
+    return _by_capability().get(capability)
+
+
+@functools.lru_cache(maxsize=1024)
+def compiles_for(cuda: str, capability: ComputeCapability) -> bool:
+    """Say whether nvcc of CUDA ``cuda`` emits code for ``capability``; False for an unknown architecture."""
+    known = arch(capability)
+    if known is None:
+        return False
+    wanted = _number(cuda)
+    after_first = known.first_cuda is None or wanted >= _number(known.first_cuda)
+    return after_first and (known.last_cuda is None or wanted <= _number(known.last_cuda))
+
+
+def _number(cuda: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in cuda.split(".")[:2])

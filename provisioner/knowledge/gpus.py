@@ -1,0 +1,170 @@
+"""GPU names → compute capability, for machines that one is not on.
+
+Never ask this where NVML or nvidia-smi answers: marketing names are ambiguous ("RTX 6000" names three chips of three
+generations), and OEM names say nothing at all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from dataclasses import dataclass, replace
+
+from provisioner.capability import ComputeCapability
+from provisioner.knowledge import tables
+
+SUGGESTIONS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class GpuModel:
+    """A GPU model: ``memory_mib`` is None where the name leaves it open, ``family`` is the architecture's name."""
+
+    name: str
+    compute_capability: str
+    memory_mib: int | None
+    family: str
+    source: str
+    date: str
+    chip: str | None = None
+    released: str | None = None
+    note: str | None = None
+
+    @property
+    def capability(self) -> ComputeCapability:
+        """The compute capability as a comparable value."""
+        return ComputeCapability.parse(self.compute_capability)
+
+
+@functools.cache
+def models() -> tuple[GpuModel, ...]:
+    """Return every model of the table, NVIDIA's list after the measured one."""
+    return tables.rows("gpus", GpuModel)
+
+
+@functools.lru_cache(maxsize=4096)
+def find_gpu(name: str) -> GpuModel | None:
+    """Return the model that ``name`` means, as users and nvidia-smi write it (``4090``, ``A100-80g``, ``NVIDIA H100 80GB HBM3``).
+
+    None when nothing or models of different compute capability match; `suggest` then tells what could be meant.
+    Where several models of one compute capability match, the plainest is returned, its memory None if they differ in it.
+    """
+    matches = _matches(name)
+    if not matches or len({model.compute_capability for model in matches}) > 1:
+        return None
+    stated = next((int(size[1]) * 1024 for word in _ordered_words(name) if (size := _SIZE.fullmatch(word))), None)
+    return _plainest(matches, stated)
+
+
+def suggest(name: str) -> tuple[str, ...]:
+    """Return the names that ``name`` could mean: one per compute capability if ambiguous, else the nearest spellings."""
+    plain: dict[str, GpuModel] = {}
+    for model in sorted(_matches(name), key=_plainness):
+        plain.setdefault(model.compute_capability, model)
+    if plain:
+        return tuple(model.name for model in plain.values())[:SUGGESTIONS]
+    spellings = {" ".join(_ordered_words(model.name)): model.name for model in models()}
+    near = difflib.get_close_matches(" ".join(_ordered_words(name)), spellings, n=SUGGESTIONS, cutoff=0.6)
+    return tuple(spellings[key] for key in near)
+
+
+_NOISE = frozenset(
+    [
+        "nvidia",
+        "corporation",
+        "geforce",
+        "tesla",
+        "grid",
+        "graphics",
+        "device",
+        "card",
+        "gpu",
+        "gpus",
+        "generation",
+        "edition",
+        "workstation",
+        "with",
+        "design",
+        "hbm",
+        "hbm2",
+        "hbm2e",
+        "hbm3",
+        "hbm3e",
+        "gddr6",
+        "tensor",
+        "core",
+        "rev",
+        "module",
+        "developer",
+        "kit",
+        "series",
+        "vram",
+        "super-chip",
+        "superchip",
+    ]
+)
+_FORM = re.compile(r"\d+gb|pcie|sxm|fhhl|dgxs|nvl|(ga|tu|ad|gm)\d{3}")
+_FORM_IN_NAME = re.compile(r" (PCIe|SXM\d?|FHHL|DGXS|NVL|\d+ GB|(GA|TU|AD|GM)\d{3})(?= |$)")
+_SPELLINGS = {"laptop": "mobile", "notebook": "mobile", "maxq": "max-q"}
+_MODEL_WORD = re.compile(r"\d|^(titan|orin|xavier|thor|spark)$")
+_SIZE = re.compile(r"(\d+)gb")
+_MEMORY = re.compile(r"\b(\d+)\s*(?:gb|gib|g)\b")
+_MIG = re.compile(r"\bmig\b.*|\b\d+g\.\d+gb\b")
+_VGPU_PROFILE = re.compile(r"-\d+(?:-\d+)?[qcab]\b")
+_GLUED = re.compile(r"\b(rtx|gtx|gt|titan|quadro|tesla|geforce)(?=[a-z]?\d)")
+_SUFFIX = re.compile(r"\b(\d{3,4})(ti|super|d|m|s)(?=\b|super|m\b)")
+_SXM = re.compile(r"\bsxm\d\b")
+
+
+def _ordered_words(name: str) -> list[str]:
+    text = name.lower().replace("(tm)", " ").replace("(r)", " ").replace("max-q", "maxq")
+    text = _VGPU_PROFILE.sub(" ", _MIG.sub(" ", text))
+    text = _MEMORY.sub(r" \1gb ", re.sub(r"[^a-z0-9.]+", " ", text))
+    text = _SXM.sub("sxm", _SUFFIX.sub(r"\1 \2 ", _GLUED.sub(r"\1 ", text)))
+    words = (_SPELLINGS.get(word, word) for word in text.split())
+    return [word for word in words if word not in _NOISE]
+
+
+@functools.cache
+def _words(name: str) -> frozenset[str]:
+    return frozenset(_ordered_words(name))
+
+
+@functools.cache
+def _by_word() -> dict[str, tuple[GpuModel, ...]]:
+    found: dict[str, list[GpuModel]] = {}
+    for model in models():
+        for word in _words(model.name):
+            found.setdefault(word, []).append(model)
+    return {word: tuple(named) for word, named in found.items()}
+
+
+def _matches(name: str) -> list[GpuModel]:
+    """The models whose name has every word of ``name``; a memory size that no such model has is ignored."""
+    words = frozenset(_ordered_words(name))
+    sizes = frozenset(word for word in words if _SIZE.fullmatch(word))
+    for asked in (words, words - sizes):
+        if not any(_MODEL_WORD.search(word) for word in asked - sizes):
+            continue
+        rarest = min((_by_word().get(word, ()) for word in asked), key=len)
+        named = [model for model in rarest if asked <= _words(model.name)]
+        exact = [model for model in named if asked == _words(model.name)]
+        if named:
+            return exact or named
+    return []
+
+
+def _plainness(model: GpuModel) -> tuple[int, int]:
+    """Fewest words that tell a variant (``Mobile``, ``Ti``), form factor and memory size aside; then the shortest name."""
+    return sum(not _FORM.fullmatch(word) for word in _words(model.name)), len(model.name)
+
+
+def _plainest(matches: list[GpuModel], size: int | None) -> GpuModel:
+    fewest = min(map(_plainness, matches))[0]
+    plain = sorted((model for model in matches if _plainness(model)[0] == fewest), key=_plainness)
+    if len(plain) == 1:
+        return plain[0]
+    memory = {model.memory_mib for model in plain}
+    shared = memory.pop() if len(memory) == 1 else size
+    return replace(plain[0], name=_FORM_IN_NAME.sub("", plain[0].name), memory_mib=shared, chip=None)

@@ -1,0 +1,160 @@
+"""What xformers, triton, bitsandbytes and unsloth ask of torch, of flash-attn and of the GPU."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from provisioner.capability import ComputeCapability
+from provisioner.knowledge import tables
+
+
+@dataclass(frozen=True, slots=True)
+class Xformers:
+    """An xformers release: ``torch`` is its requirement (``torch==2.8.0``).
+
+    ``flash_attn_min`` and ``flash_attn_max`` bound, inclusively, the flash-attn beside which it can be imported; ``compare`` says how much of
+    that version it looks at (``minor``, ``first-three``, ``pep440``). ``kernels`` is ``torch`` where its CUTLASS operator calls
+    torch's own kernels, so that torch's archs decide. ``pythons`` is empty where one wheel serves all.
+    """
+
+    xformers: str
+    torch: str
+    flash_attn_min: str
+    flash_attn_max: str | None
+    compare: str
+    kernels: str
+    pythons: tuple[str, ...]
+    requires_python: str
+    released: str
+    glibc: str
+    source: str
+    date: str
+
+    def fits_torch(self, torch: str) -> bool:
+        """Say whether it may be installed beside this torch release."""
+        return SpecifierSet(self.torch.removeprefix("torch")).contains(torch.split("+")[0], prereleases=True)
+
+    def accepts_flash_attn(self, version: str) -> bool:
+        """Say whether ``import xformers.ops`` works beside this flash-attn (its version without a local label)."""
+        return _accepts(self, version)
+
+
+@dataclass(frozen=True, slots=True)
+class Triton:
+    """A triton release: ``torch`` lists the releases that require exactly it.
+
+    ``min_compute_capability`` is what its code still compiles for, ``tested_compute_capability`` what its authors ask for.
+    """
+
+    triton: str
+    torch: tuple[str, ...]
+    requires_python: str | None
+    min_compute_capability: str
+    tested_compute_capability: str
+    released: str
+    ptxas: str | None
+    source: str
+    date: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bitsandbytes:
+    """The architectures in bitsandbytes' library for a range of CUDA versions, over a range of its releases."""
+
+    first: str
+    last: str | None
+    cuda_min: str
+    cuda_max: str
+    archs: tuple[str, ...]
+    machine: str
+    source: str
+    date: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsloth:
+    """An unsloth release: ``requires`` maps a package to the versions that it accepts."""
+
+    unsloth: str
+    requires_python: str
+    flash_attn_min_capability: str
+    released: str
+    source: str
+    date: str
+    requires: dict[str, str] = field(default_factory=dict)
+    note: str | None = None
+
+    def accepts(self, package: str, version: str) -> bool:
+        """Say whether it may be installed beside this version of ``package``; True for a package it does not name."""
+        specifier = SpecifierSet(self.requires.get(package, ""))
+        return specifier.contains(version.split("+")[0], prereleases=True)
+
+    def accepts_python(self, python: str) -> bool:
+        """Say whether it may be installed into this Python (``"3.12"``)."""
+        return SpecifierSet(self.requires_python).contains(python)
+
+
+@functools.cache
+def xformers() -> tuple[Xformers, ...]:
+    """Return the xformers releases, newest first."""
+    return tables.rows("xformers", Xformers)
+
+
+@functools.lru_cache(maxsize=256)
+def xformers_for(torch: str) -> Xformers | None:
+    """Return the newest xformers that may stand beside this torch release, None if there is none."""
+    return next((release for release in xformers() if release.fits_torch(torch)), None)
+
+
+@functools.lru_cache(maxsize=256)
+def xformers_release(version: str) -> Xformers | None:
+    """Return one xformers release, None when it is not known."""
+    return next((release for release in xformers() if release.xformers == version.split("+")[0]), None)
+
+
+@functools.cache
+def triton() -> tuple[Triton, ...]:
+    """Return the triton releases, newest first."""
+    return tables.rows("triton", Triton)
+
+
+@functools.lru_cache(maxsize=256)
+def triton_for(torch: str) -> Triton | None:
+    """Return the triton that this torch release requires, None if that is not known."""
+    return next((release for release in triton() if torch.split("+")[0] in release.torch), None)
+
+
+@functools.cache
+def bitsandbytes() -> tuple[Bitsandbytes, ...]:
+    """Return the rows, oldest first."""
+    return tables.rows("bitsandbytes", Bitsandbytes)
+
+
+@functools.lru_cache(maxsize=1024)
+def bitsandbytes_runs_on(version: str, cuda: str, capability: ComputeCapability, *, machine: str = "x86_64") -> bool | None:
+    """Say whether bitsandbytes' library for this CUDA has kernels for the GPU; None where that is not known."""
+    wanted, number = Version(version), Version(cuda)
+    for row in bitsandbytes():
+        covers = Version(row.first) <= wanted and (row.last is None or wanted <= Version(row.last))
+        if row.machine == machine and covers and Version(row.cuda_min) <= number <= Version(row.cuda_max):
+            return any(capability.runs_binary_of(ComputeCapability.parse(built)) for built in row.archs)
+    return None
+
+
+@functools.cache
+def unsloth() -> tuple[Unsloth, ...]:
+    """Return the unsloth releases that were read, newest first."""
+    return tables.rows("unsloth", Unsloth)
+
+
+@functools.lru_cache(maxsize=4096)
+def _accepts(release: Xformers, version: str) -> bool:
+    parts = {"minor": 2, "first-three": 3}.get(release.compare)
+    found = Version(version)
+    found = Version(found.public) if parts is None else Version(".".join(map(str, found.release[:parts])))
+    top = release.flash_attn_max
+    return Version(release.flash_attn_min) <= found and (top is None or found <= Version(top))

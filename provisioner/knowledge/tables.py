@@ -1,0 +1,49 @@
+"""Reading the tables of facts that ship beside this module, as typed rows.
+
+A table is a JSON file ``{"source": …, "date": …, "rows": [{…}, …]}``. A row that states no source or date of its own
+takes the table's, so every row that a loader returns carries both.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file of facts before its rows are typed; ``date`` is the day on which ``source`` was read."""
+
+    source: str
+    date: str
+    rows: tuple[dict[str, Any], ...]
+    note: str | None = None
+
+
+def table_names() -> tuple[str, ...]:
+    """Return the names of all tables that ship, sorted."""
+    folder = resources.files("provisioner.knowledge") / "data"
+    return tuple(sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json")))
+
+
+@functools.cache
+def table(name: str) -> Table:
+    """Return the table ``name``; raises ``msgspec.ValidationError`` where the file is not one."""
+    path = resources.files("provisioner.knowledge") / "data" / f"{name}.json"
+    return msgspec.json.decode(path.read_bytes(), type=Table)
+
+
+def rows(name: str, kind: type[T]) -> tuple[T, ...]:
+    """Return the rows of the table ``name`` as values of ``kind``, which must have ``source`` and ``date``.
+
+    Raises ``msgspec.ValidationError`` naming the row and field that is wrong.
+    """
+    found = table(name)
+    stated = [{"source": found.source, "date": found.date, **row} for row in found.rows]
+    return msgspec.convert(tuple(stated), tuple[kind, ...])  # type: ignore[valid-type]

@@ -1,0 +1,194 @@
+"""From a plan to a lock: the conda part, the package-index part, the compiler for a build, and flash-attn itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from provisioner import __version__, codec, download, paths, progress
+from provisioner.errors import IntegrityError, NoRoute
+from provisioner.index_files import find_sdist
+from provisioner.indexes import IndexSettings
+from provisioner.locking import conda_part, pypi_part
+from provisioner.locking.values import MAIN, SOURCE, TOOLCHAIN, Lock, LockedPackage
+from provisioner.machine.facts import Machine
+from provisioner.planning.values import Plan, Route
+
+LOWEST_GLIBC = "2.28"
+"""Assumed where the target's glibc is unknown: the floor of torch's wheels since 2.6 (manylinux_2_28)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockOptions:
+    """How to lock. ``channels`` empty means: conda-forge where it answers, else the embedded snapshot.
+
+    ``toolchain`` are requirements for the package index's CUDA compiler, empty where the build uses another.
+    """
+
+    channels: tuple[str, ...] = ()
+    exclude_newer: datetime | None = None
+    toolchain: tuple[str, ...] = ()
+    conda: bool = True
+
+
+def make_lock(plan: Plan, machine: Machine, settings: IndexSettings, options: LockOptions) -> Lock:
+    """Return the lock that carries out ``plan`` on ``machine``. The same inputs give an equal lock.
+
+    Raise `NoRoute` when packages cannot go together, `SourceUnreachable` when a source does not answer,
+    `IntegrityError` when a hash cannot be had.
+    """
+    target = pypi_part.Target(plan.python, machine.platform.machine or "x86_64", machine.platform.glibc or LOWEST_GLIBC)
+    conda = _conda(plan, machine, target, options)
+    with progress.task("resolving packages"):
+        packages = _index_packages(plan, target, settings, options)
+    if options.toolchain:
+        packages += pypi_part.resolve(
+            options.toolchain, target, settings, exclude_newer=options.exclude_newer, category=TOOLCHAIN, find_links=False
+        )
+    flash_attn = _flash_attn(plan, target, settings)
+    return Lock(
+        platform=target.platform,
+        packages=(*conda.packages, *packages, *flash_attn),
+        channels=conda.channels,
+        metadata=_metadata(plan, target, conda),
+    )
+
+
+def plan_of(lock: Lock) -> Plan | None:
+    """Return the plan that a lock of ours carries, None for a lock made by another tool."""
+    text = lock.metadata.get("provision-plan")
+    return codec.from_json(text, Plan, what="the lock's plan") if text else None
+
+
+def _conda(plan: Plan, machine: Machine, target: pypi_part.Target, options: LockOptions) -> conda_part.CondaSolution:
+    if not options.conda or not plan.conda_specs:
+        return conda_part.CondaSolution((), ())
+    virtual = conda_part.Virtual(_virtual_cuda(plan, machine), target.glibc, archspec=target.machine)
+    live = options.channels or ((conda_part.DEFAULT_CHANNEL,) if machine.answers("conda-channel") else ())
+    if live:
+        with progress.task(f"solving against {', '.join(live)}"):
+            return conda_part.solve_live(
+                plan.conda_specs, live, platform=target.platform, virtual=virtual, exclude_newer=options.exclude_newer
+            )
+    try:
+        solution = conda_part.solve_snapshot(plan.conda_specs, virtual=virtual, platform=target.platform)
+    except NoRoute as error:
+        progress.note(f"no conda part in this lock: {error.why or error.what}")
+        return conda_part.CondaSolution((), ())
+    progress.note(f"no conda channel answers: the conda part is solved from the embedded snapshot of {solution.snapshot_date}")
+    return solution
+
+
+def _virtual_cuda(plan: Plan, machine: Machine) -> str | None:
+    """Return what ``__cuda`` is on the target: what its driver offers, else what the plan's CUDA needs at least."""
+    return machine.driver.cuda or plan.cuda
+
+
+def _index_packages(
+    plan: Plan, target: pypi_part.Target, settings: IndexSettings, options: LockOptions
+) -> tuple[LockedPackage, ...]:
+    def resolved(find_links: bool) -> tuple[LockedPackage, ...]:
+        return pypi_part.resolve(
+            [*plan.requirements, "pip"],  # so that `pip` in the environment is the environment's
+            target,
+            settings,
+            torch_index=plan.torch_index,
+            exclude_newer=options.exclude_newer,
+            find_links=find_links,
+        )
+
+    packages = resolved(True)
+    wrong = wrong_torch(plan, packages)
+    if wrong is not None and settings.find_links:
+        progress.note(f"{wrong}; the find-links of your pip settings are left out")
+        packages = resolved(False)
+        wrong = wrong_torch(plan, packages)
+    if wrong is not None:
+        raise NoRoute(wrong, why="the index serves another build of torch than the plan needs", code="torch-build-mismatch")
+    return packages
+
+
+def wrong_torch(plan: Plan, packages: Sequence[LockedPackage]) -> str | None:
+    """Say how the resolved torch differs from the plan's CUDA build; None when it is the right one.
+
+    A wheelhouse may hold ``2.13.0+cpu``, which satisfies ``torch==2.13.0`` and sorts above the index's ``2.13.0`` (PEP 440).
+    An unlabelled torch is told by the CUDA runtime that it pulls in.
+    """
+    torch = next((package for package in packages if package.name == "torch"), None)
+    if torch is None or plan.cuda is None:
+        return None
+    wanted = plan.cuda.split(".")[:2]
+    label = torch.version.partition("+")[2]
+    if label:
+        return None if label == "cu" + "".join(wanted) else f"torch {torch.version} is not a build for CUDA {plan.cuda}"
+    runtimes = [package for package in packages if package.name.startswith("nvidia-cuda-runtime")]
+    if not runtimes:
+        return f"torch {torch.version} from {download.redact(torch.url)} is a CPU build"
+    if runtimes[0].version.split(".")[:2] != wanted:
+        return f"torch {torch.version} is a build for CUDA {'.'.join(runtimes[0].version.split('.')[:2])}, not {plan.cuda}"
+    return None
+
+
+def _flash_attn(plan: Plan, target: pypi_part.Target, settings: IndexSettings) -> tuple[LockedPackage, ...]:
+    chosen = plan.flash_attn
+    if chosen is None or plan.route not in (Route.WHEEL, Route.SOURCE):
+        return ()
+    if plan.route is Route.SOURCE:
+        file = find_sdist("flash-attn", chosen.version, settings)
+        if chosen.sha256 and file.sha256 and file.sha256 != chosen.sha256:
+            raise IntegrityError(
+                f"the index's sdist of flash-attn {chosen.version} is not the known one",
+                why=f"sha256 {file.sha256}, known {chosen.sha256}",
+                hints=["use another index or mirror"],
+            )
+        sha256, url = chosen.sha256 or file.sha256, file.url
+    else:
+        if chosen.url is None:
+            raise NoRoute(f"the plan names no URL for flash-attn {chosen.version}", code="bad-plan")
+        url = chosen.url
+        sha256 = chosen.sha256 or _hash_by_download(url)
+    if sha256 is None:
+        raise IntegrityError(f"no sha256 is known for flash-attn {chosen.version}", code="hash-unknown")
+    return (
+        LockedPackage(
+            name="flash-attn",
+            version=chosen.version,
+            manager="pip",
+            platform=target.platform,
+            url=url,
+            sha256=sha256,
+            category=SOURCE if plan.route is Route.SOURCE else MAIN,
+            dependencies={"torch": "*", "einops": "*"},
+        ),
+    )
+
+
+def _hash_by_download(url: str) -> str:
+    """Fetch a wheel whose hash nobody published, and return its sha256: trusted on first use, pinned from then on."""
+    name = hashlib.sha256(url.encode()).hexdigest()[:16]
+    progress.note(f"no published hash for {url.rsplit('/', 1)[-1]}: it is fetched now and pinned by what comes")
+    return download.file_sha256(
+        download.fetch(url, paths.cache_dir() / "wheels" / name / url.rsplit("/", 1)[-1].replace("%2B", "+"))
+    )
+
+
+def _metadata(plan: Plan, target: pypi_part.Target, conda: conda_part.CondaSolution) -> dict[str, str]:
+    bare = dataclasses.replace(plan, candidates=())
+    known = {
+        "provision-version": __version__,
+        "provision-recipe": "+".join((plan.recipe, *plan.overlays)),
+        "provision-route": plan.route,
+        "provision-gpu-classes": ",".join(plan.gpu_classes),
+        "provision-driver-floor": plan.driver_floor,
+        "provision-glibc": target.glibc,
+        "provision-python": plan.python,
+        "provision-cuda": plan.cuda,
+        "provision-snapshot": conda.snapshot_date,
+        "provision-plan-digest": codec.digest(bare),
+        "provision-plan": json.dumps(codec.to_builtins(bare), separators=(",", ":"), sort_keys=True),
+    }
+    return {name: str(value) for name, value in known.items() if value}

@@ -1,0 +1,62 @@
+"""The lock: the exact files of an environment, by URL and hash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MAIN = "main"
+"""The category of what the environment holds; conda-lock installs it by default."""
+
+TOOLCHAIN = "toolchain"
+"""The category of the package index's CUDA compiler: fetched for a build by the venv backend, never part of the environment."""
+
+SOURCE = "source"
+"""The category of what is compiled here: flash-attn's sdist. Its wheel replaces it once it exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockedPackage:
+    """One file. ``manager`` is ``conda`` or ``pip``; ``platform`` a conda platform such as ``linux-64``; ``size`` is in bytes.
+
+    ``dependencies`` maps names to version specs, ``build`` is a conda build string.
+    """
+
+    name: str
+    version: str
+    manager: str
+    platform: str
+    url: str
+    sha256: str
+    md5: str | None = None
+    size: int | None = None
+    build: str | None = None
+    category: str = MAIN
+    dependencies: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def filename(self) -> str:
+        """The file's own name, percent-decoding undone."""
+        from urllib.parse import unquote, urlsplit
+
+        return unquote(urlsplit(self.url).path.rsplit("/", 1)[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Everything needed to make an environment elsewhere or later.
+
+    ``metadata`` is conda-lock's ``custom_metadata`` (text to text): recipe, GPU classes, driver floor, plan, snapshot date.
+    """
+
+    platform: str
+    packages: tuple[LockedPackage, ...]
+    channels: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def of(self, manager: str, category: str = MAIN) -> tuple[LockedPackage, ...]:
+        """Return the packages of one manager and category, in lock order."""
+        return tuple(package for package in self.packages if package.manager == manager and package.category == category)
+
+    def find(self, name: str, manager: str = "pip") -> LockedPackage | None:
+        """Return the locked package of that (normalised) name."""
+        return next((package for package in self.packages if package.name == name and package.manager == manager), None)

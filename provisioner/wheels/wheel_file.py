@@ -1,0 +1,69 @@
+"""Inspecting a wheel that is here as a file: name, metadata, Python files, and every extension in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from provisioner import paths, progress
+from provisioner.wheels.archive import Archive
+from provisioner.wheels.extension import inspect_extension, starts_as_elf
+from provisioner.wheels.filename import WheelName
+from provisioner.wheels.inspection import Extension, Inspection, Subject, with_extensions
+from provisioner.wheels.python_side import interface_files, missing_module
+
+
+def inspect_wheel(path: Path, against: Path | None = None) -> Inspection:
+    """Return what a wheel file holds; its extensions are unpacked one at a time into a scratch folder. Raise `MalformedBinary`."""
+    with path.open("rb") as stream, paths.scratch_dir("inspect") as folder:
+        archive = Archive(stream, path.name)
+        empty = describe(archive, path.name, against)
+        extensions = []
+        with progress.task(f"inspect {path.name}", unit="files") as task:
+            for index, info in enumerate(archive.compiled()):
+                file = archive.extract(info.filename, folder / f"{index}.so")
+                if starts_as_elf(file):
+                    extensions.append(inspect_extension(file, against=against, name=info.filename))
+                file.unlink()
+                task.advance()
+    return replace(with_extensions(empty, extensions), kernels=has_kernels(empty, extensions))
+
+
+def describe(archive: Archive, filename: str, against: Path | None) -> Inspection:
+    """Return what a wheel's name, metadata and Python files say, before any extension is looked at."""
+    name = WheelName.parse(filename)
+    interfaces = {member: archive.text(member) for member in interface_files(archive.names)}
+    return Inspection(
+        filename,
+        Subject.WHEEL,
+        distribution=name.name,
+        version=name.version,
+        tags=name.tags,
+        torch=name.torch or pinned_torch(archive.metadata().get("requires-dist", [])),
+        missing_module=missing_module(name.name, archive.names, interfaces),
+        against=str(against) if against else None,
+    )
+
+
+def has_kernels(empty: Inspection, extensions: list[Extension]) -> bool | None:
+    """Say whether there is device code: False where a module is missing or all extensions are here and have none."""
+    if empty.missing_module is not None:
+        return False
+    if any(one.images for one in extensions):
+        return True
+    return False if extensions and all(one.complete for one in extensions) else None
+
+
+def pinned_torch(requirements: list[str]) -> str | None:
+    """Return the torch version that the metadata pins exactly, None where it allows several."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for text in requirements:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue
+        pins = [one.version for one in requirement.specifier if one.operator == "==" and "*" not in one.version]
+        if requirement.name == "torch" and pins:
+            return pins[0]
+    return None

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from provisioner.cli import app
+
+pytestmark = pytest.mark.subprocess
+
+
+def provision(*words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "provisioner", *words], capture_output=True, text=True, timeout=timeout)
+
+
+def test_help_names_every_command_and_loads_none_of_them() -> None:
+    code = "import sys; from provisioner.cli import main\ntry: main(['--help'])\nfinally: print('\\n'.join(sys.modules), file=sys.stderr)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0
+    assert all(f"  {name}" in run.stdout for name in app.COMMANDS)
+    loaded = run.stderr.split()
+    heavy = {"rich", "requests", "rattler", "conda_lock", "msgspec", "psutil", "elftools", "pynvml", "packaging"}
+    assert heavy.isdisjoint(name.partition(".")[0] for name in loaded)
+    assert not any(name.startswith("provisioner.cli.") and name != "provisioner.cli.app" for name in loaded)
+
+
+def test_help_is_instant() -> None:
+    """The median of a whole process against that of a bare interpreter, so that a slow machine does not decide."""
+
+    def seconds(words: list[str]) -> float:
+        times = []
+        for _ in range(7):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *words], capture_output=True, timeout=60, check=True)
+            times.append(time.perf_counter() - started)
+        return sorted(times)[3]
+
+    bare = seconds(["-c", "import click"])
+    assert seconds(["-m", "provisioner", "--help"]) < bare + 0.10
+
+
+@pytest.mark.parametrize("name", sorted(app.COMMANDS))
+def test_every_command_explains_itself(name: str) -> None:
+    run = provision(name, "--help")
+    assert run.returncode == 0, run.stderr
+    assert "Usage: provision " + name in run.stdout
+
+
+def test_an_unknown_command_is_refused_with_the_nearest_one() -> None:
+    run = provision("creat" if "create" in app.COMMANDS else "lst")
+    assert run.returncode == 2
+    assert "did you mean" in run.stderr
+
+
+def test_an_error_is_a_document_too() -> None:
+    run = provision("activate", "nothing", "--json")
+    document = json.loads(run.stdout)
+    assert run.returncode == 2
+    assert document["schema"] == 1
+    assert document["error"]["code"] == "no-environment"
+    assert "no environment 'nothing'" in run.stderr
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    run = subprocess.run(f"{sys.executable} -m provisioner --help | true", shell=True, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in run.stderr
+
+
+def test_the_module_and_the_script_are_the_same_command() -> None:
+    script = Path(sys.executable).with_name("provision")
+    assert (
+        subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60).stdout == provision("--version").stdout
+    )

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conda_channel import PLATFORM, add_package, make_channel
+from tests.servers import serve
+
+pytestmark = pytest.mark.integration
+
+INSTALL = """
+import os, sys
+from pathlib import Path
+from provisioner.environments import conda_backend
+from provisioner.errors import ProvisionError
+from provisioner.locking.conda_part import Virtual, solve_live
+channel, prefix, platform, *specs = sys.argv[1:]
+code = 0
+try:
+    solution = solve_live(specs, [channel], platform=platform, virtual=Virtual(None, "2.31", archspec="x86_64"))
+    if pause := os.environ.get("SWAP"):
+        new, old = pause.split("|")
+        Path(old).write_bytes(Path(new).read_bytes())
+    conda_backend.install(Path(prefix), solution.packages, specs)
+except ProvisionError as error:
+    print(error.to_dict())
+    code = error.exit_code
+sys.stdout.flush(); os._exit(code)
+"""
+
+
+def install(channel: str, prefix: Path, *specs: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Solve and install in a child process: py-rattler may crash the interpreter that loaded it when that ends."""
+    import os
+
+    words = [sys.executable, "-c", INSTALL, channel, str(prefix), PLATFORM, *specs]
+    return subprocess.run(words, capture_output=True, text=True, timeout=300, env={**os.environ, **(env or {})})
+
+
+@pytest.fixture(scope="session")
+def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A channel with this CPython, pip and ninja, and a noarch Python package."""
+    root = make_channel(tmp_path_factory.mktemp("channel"))
+    files = {"site-packages/toy.py": (b"x = 1\n", 0o644)}
+    add_package(root, "toy", "1.0", files, depends=["python"], subdir="noarch", noarch="python")
+    return root
+
+
+def test_a_real_python_from_a_channel_is_installed_and_runs_from_its_prefix(channel: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "prefix"
+    with serve(channel) as server:
+        run = install(server.url, prefix, "python", "pip", "ninja", "toy")
+    assert run.returncode == 0, run.stdout + run.stderr
+    code = "import sys, ssl, ctypes, toy; print(sys.prefix, toy.__file__)"
+    python = subprocess.run([prefix / "bin/python", "-c", code], capture_output=True, text=True, timeout=60)
+    assert python.returncode == 0, python.stderr
+    assert python.stdout.split()[0] == str(prefix)
+    assert python.stdout.split()[1].startswith(str(prefix))
+    assert subprocess.run([prefix / "bin/ninja", "--version"], capture_output=True, timeout=60).returncode == 0
+    assert len(list((prefix / "conda-meta").glob("*.json"))) == 4
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_a_package_swapped_after_locking_is_refused_and_not_installed(tmp_path: Path, scheme: str) -> None:
+    good = add_package(tmp_path / "channel", "toy", "1.0", {"bin/toy": (b"good", 0o755)})
+    evil = add_package(tmp_path / "other", "toy", "1.0", {"bin/toy": (b"evil", 0o755)})
+    prefix = tmp_path / "prefix"
+    with serve(tmp_path / "channel") as server:
+        place = server.url if scheme == "http" else (tmp_path / "channel").as_uri()
+        run = install(place, prefix, "toy", env={"SWAP": f"{evil}|{good}"})
+    assert run.returncode == 5, run.stdout + run.stderr
+    assert "integrity" in run.stdout
+    assert not (prefix / "bin/toy").exists()

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from provisioner.locking.conda_part import channel_url, snapshot_info
+
+SOLVE = """
+import sys, os
+from provisioner.errors import ProvisionError
+from provisioner.locking.conda_part import Virtual, solve_live, solve_snapshot
+cuda, *specs = sys.argv[1:]
+try:
+    if specs[0].startswith("channel="):
+        solution = solve_live(specs[1:], [specs[0][8:]], platform="linux-64", virtual=Virtual(cuda or None, "2.31"))
+    else:
+        solution = solve_snapshot(specs, virtual=Virtual(cuda or None, "2.31"))
+    print(solution.snapshot_date)
+    for package in solution.packages:
+        print(package.name, package.version, len(package.sha256), len(package.md5), package.url)
+except ProvisionError as error:
+    print(error.exit_code, error.what, error.why)
+sys.stdout.flush(); os._exit(0)
+"""
+
+
+def solve(*words: str) -> list[str]:
+    """Solve in a child process: py-rattler may crash the interpreter that loaded it when that ends."""
+    run = subprocess.run([sys.executable, "-c", SOLVE, *words], capture_output=True, text=True, timeout=120, check=True)
+    return run.stdout.splitlines()
+
+
+def test_a_channel_is_given_by_name_url_or_path() -> None:
+    assert channel_url("conda-forge") == "https://conda.anaconda.org/conda-forge"
+    assert channel_url("https://mirror.example/forge/") == "https://mirror.example/forge"
+    assert channel_url("/srv/channel") == "file:///srv/channel"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_the_snapshot_solves_the_toolchain_of_each_python_offline(python: str) -> None:
+    date, *lines = solve("13.0", f"python {python}.*", "cuda-version 13.0.*", "cuda-nvcc", "gxx_linux-64 14.*", "ninja", "pip")
+    assert date == snapshot_info().date
+    versions = {line.split()[0]: line.split()[1] for line in lines}
+    assert versions["python"].startswith(python)
+    assert versions["cuda-nvcc"].startswith("13.0")
+    assert all(line.split()[2:4] == ["64", "32"] for line in lines)
+    assert len(lines) > 40
+
+
+@pytest.mark.integration
+def test_the_blocking_package_is_named() -> None:
+    (line, *_) = ["\n".join(solve("12.8", "python 3.12.*", "flash-attn", "cuda-version 12.8.*"))]
+    assert line.startswith("3 ")
+    assert "cuda-version >=12.9" in line
+
+
+@pytest.mark.integration
+def test_a_channel_that_does_not_answer_is_named() -> None:
+    assert solve("12.8", "channel=http://127.0.0.1:9/forge", "python")[0].startswith(
+        "4 the conda channel did not answer: http://127.0.0.1:9/forge"
+    )

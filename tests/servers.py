@@ -1,0 +1,104 @@
+"""Real servers on loopback for tests: static files with HTTP ranges, and a package index over a folder of wheels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves ``root``; ``requests`` lists (method, path, range header), ``broken_after`` cuts each answer short once."""
+
+    daemon_threads = True
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.root = root
+        self.requests: list[tuple[str, str, str | None]] = []
+        self.broken_after: int | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FileServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def _answer(self, *, body: bool) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.server.requests.append((self.command, path, self.headers.get("Range")))
+        file = self.server.root / path.lstrip("/")
+        if file.is_dir():
+            file = file / "index.html"
+        if not file.is_file():
+            self.send_error(404)
+            return
+        data = file.read_bytes()
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        start = int(wanted[1]) if wanted else 0
+        end = int(wanted[2]) + 1 if wanted and wanted[2] else len(data)
+        if wanted and start >= len(data):
+            self.send_error(416)
+            return
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{min(end, len(data)) - 1}/{len(data)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Type", "text/html" if file.suffix == ".html" else "application/octet-stream")
+        block = data[start:end]
+        self.send_header("Content-Length", str(len(block)))
+        self.end_headers()
+        if not body:
+            return
+        if (cut := self.server.broken_after) is not None and len(block) > cut:
+            self.server.broken_after = None
+            self.wfile.write(block[:cut])
+            self.wfile.flush()
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self.wfile.write(block)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@contextmanager
+def serve(root: Path) -> Iterator[FileServer]:
+    """Serve ``root`` while the block runs."""
+    server = FileServer(root)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def write_index(root: Path, folder: str = "simple") -> None:
+    """Write a PEP 503 index over the distributions in ``root/files``."""
+    projects: dict[str, list[str]] = defaultdict(list)
+    for file in sorted((root / "files").iterdir()):
+        name = re.sub(r"[-_.]+", "-", file.name.split("-")[0]).lower()
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        projects[name].append(f'<a href="../../files/{quote(file.name)}#sha256={sha256}">{file.name}</a><br>')
+    for name, links in projects.items():
+        page = root / folder / name / "index.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")

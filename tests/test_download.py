@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from provisioner import download
+from provisioner.errors import IntegrityError, SourceUnreachable
+from tests.servers import serve
+
+pytestmark = pytest.mark.integration
+
+DATA = bytes(range(256)) * 20_000
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+def test_a_broken_transfer_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served/file").write_bytes(DATA)
+    with serve(tmp_path / "served") as server:
+        server.broken_after = 3_000_000
+        path = download.fetch(f"{server.url}/file", tmp_path / "out/file", sha256=SHA256, size=len(DATA))
+    assert path.read_bytes() == DATA
+    assert next(row[2] for row in server.requests) is None
+    assert (server.requests[1][2] or "").startswith("bytes=")
+    assert server.requests[1][2] != "bytes=0-"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_another_file_than_the_locked_one_is_refused_and_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served/file").write_bytes(DATA[:-1] + b"!")
+    with serve(tmp_path / "served") as server, pytest.raises(IntegrityError) as caught:
+        download.fetch(f"{server.url}/file", tmp_path / "out/file", sha256=SHA256)
+    assert caught.value.exit_code == 5
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_dead_server_is_named_and_a_password_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    with pytest.raises(SourceUnreachable) as caught:
+        download.fetch("http://user:secret@127.0.0.1:9/file?token=secret", tmp_path / "file")
+    assert caught.value.exit_code == 4
+    assert "127.0.0.1" in caught.value.what
+    assert "secret" not in str(caught.value.to_dict())
+
+
+def test_offline_asks_nobody_but_still_reads_files(tmp_path: Path) -> None:
+    source = tmp_path / "with space"
+    source.write_bytes(DATA)
+    token = download.offline.set(True)
+    try:
+        assert download.fetch(source.as_uri(), tmp_path / "copy", sha256=SHA256).read_bytes() == DATA
+        with serve(tmp_path) as server:
+            with pytest.raises(SourceUnreachable, match="--offline"):
+                download.get_text(server.url + "/with%20space")
+            assert server.requests == []
+    finally:
+        download.offline.reset(token)
+
+
+def test_a_mirror_replaces_the_beginning_of_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gh/owner").mkdir(parents=True)
+    (tmp_path / "gh/owner/file").write_text("mirrored")
+    with serve(tmp_path) as server:
+        monkeypatch.setenv(download.MIRRORS_VARIABLE, f"https://releases.example={server.url}/gh")
+        assert download.get_text("https://releases.example/owner/file") == "mirrored"
+    assert download.mirrored("https://releases.example.org/x") == "https://releases.example.org/x"
