@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollback": ("rollback", "Go back to an environment's previous generation."),
     "remove": ("remove", "Delete an environment."),
     "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
+    "doctor": ("doctor", "Find what is wrong with an environment, or with the machine of a pasted report, and fix it."),
 }
 
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from provisioner.diagnosing import catalogue, rules
 from provisioner.diagnosing.candidates import Candidate, resolve
+from provisioner.diagnosing.environments import diagnose
 from provisioner.diagnosing.findings import Finding, Fix
+from provisioner.diagnosing.inventory import find_inventory
 from provisioner.machine.facts import Machine
 from provisioner.machine.report import Report, read_report
 
@@ -14,7 +16,8 @@ from provisioner.machine.report import Report, read_report
 def diagnose_report(text: str) -> tuple[Machine, tuple[Finding, ...]]:
     """Return the machine that ``text`` shows and what is wrong with it, the cause first. Never raises."""
     report = read_report(text)
-    return report.machine, findings_of(report)
+    inventory = find_inventory(text)
+    return report.machine, diagnose(report.machine, inventory) if inventory else findings_of(report)
 
 
 def findings_of(report: Report) -> tuple[Finding, ...]:
