@@ -58,7 +58,9 @@ def _wildminder(document: dict[str, Any]) -> Iterator[ReleaseFile]:
             url = wheel["url"]
             owner = re.match(r"https://(?:github\.com|huggingface\.co)/([^/]+/[^/]+)/", url)
             if owner and "/flash_attn" in url:
-                yield ReleaseFile(url, owner[1], "community", "wheels.json of wildminder/AI-windows-whl", day, wheel.get("sha256"))
+                yield ReleaseFile(
+                    url, owner[1], "community", "wheels.json of wildminder/AI-windows-whl", day, wheel.get("sha256")
+                )
 
 
 def render(lists: wheel_lists.WheelLists) -> str:

@@ -16,6 +16,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
     "detect": ("detect", "Show the GPUs, driver, system and tools of this machine."),
     "capture": ("capture", "Write this machine to a folder that any other can plan for."),
+    "plan": ("plan", "Choose what to install on this machine, or another, and say why."),
+    "recipes": ("recipes", "List, show and check recipes."),
     "list": ("list", "List the environments."),
     "run": ("run", "Run a command inside an environment."),
     "activate": ("activate", "Print code that activates an environment."),

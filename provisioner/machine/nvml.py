@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from provisioner.machine.facts import Driver, Fault, Gpu, Machine
@@ -158,13 +158,12 @@ def facts(system: System, known: Machine) -> Machine:
     for device in reading.devices:
         if device.error is not None:
             faults.append(fault_of(device.error_code, device.error) or Fault("gpu-lost", f"NVML: {device.error}"))
-        elif device.mig_enabled:
-            gpus += [_gpu(instance, parent=device) for instance in device.instances]
-            if not device.instances:
-                detail = f"{device.name or 'a GPU'} has MIG mode on, but no instance is visible here"
-                faults.append(Fault("mig-without-instance", detail))
+        elif device.mig_enabled and not device.instances:
+            gpus.append(replace(_gpu(device), memory_mib=None, partition="mig"))
+            detail = f"{device.name or 'a GPU'} has MIG mode on, but no instance is visible here"
+            faults.append(Fault("mig-without-instance", detail))
         else:
-            gpus.append(_gpu(device))
+            gpus += [_gpu(instance, parent=device) for instance in device.instances] or [_gpu(device)]
     driver = Driver(version=driver_version(reading.driver), cuda=cuda_version(reading.cuda))
     return Machine(gpus=tuple(gpus), driver=driver, faults=tuple(faults))
 

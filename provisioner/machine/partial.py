@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from provisioner.machine.facts import Gpu, Machine
 
 SECTIONS = ("driver", "platform", "resources", "software")
-LISTS = ("toolkits", "compilers", "pythons", "conda", "sources", "faults")
+LISTS = ("toolkits", "compilers", "pythons", "conda", "sources")
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 def merge(known: Machine, found: Machine, label: str) -> Machine:
     """Return ``known`` with what ``found`` adds; ``label`` (or the finer label in ``found.origins``) becomes the origin.
 
-    An answered question keeps its first answer; lists are joined without repeats; GPUs come from the first source that
+    An answered question keeps its first answer, a fault its first evidence; lists are joined without repeats; GPUs come from the first source that
     lists any, and a later list of the same length fills only what that one left open.
     """
     origins = dict(known.origins)
@@ -29,8 +29,10 @@ def merge(known: Machine, found: Machine, label: str) -> Machine:
             origins[key] = found.origins.get(key, label)
     for name in LISTS:
         changes[name] = tuple(dict.fromkeys(getattr(known, name) + getattr(found, name)))
-        if getattr(found, name) and name != "faults":
+        if getattr(found, name):
             origins.setdefault(name, label)
+    seen = {fault.code for fault in known.faults}
+    changes["faults"] = known.faults + tuple(fault for fault in found.faults if fault.code not in seen)
     gpus = _merge_gpus(known.gpus, found.gpus)
     if gpus and not known.gpus:
         origins["gpus"] = label

@@ -67,7 +67,7 @@ def _unusable(system: System, known: Machine, cards: tuple[PciGpu, ...]) -> Mach
         detail = f"the host has an NVIDIA GPU, but this {known.platform.container} container was started without it: {shown}"
         return Machine(faults=(Fault("no-gpu", detail),))
     gpus = tuple(_gpu(system, card, "nvidia") for card in cards)
-    if explained & {"driver-lib-mismatch", "driver-not-running", "cuda-unavailable", "gpu-lost", "mig-without-instance"}:
+    if explained & {"driver-lib-mismatch", "driver-not-running", "cuda-unavailable", "gpu-lost"}:
         return Machine(gpus=gpus)
     return Machine(gpus=gpus, faults=(Fault("driver-not-running", f"NVIDIA GPU on the PCI bus, no working driver: {shown}"),))
 

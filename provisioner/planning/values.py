@@ -127,7 +127,8 @@ class Plan:
     ``requirements`` are PyPI requirements for the resolver (flash-attn not among them); ``torch_index`` names the PyTorch
     index that must serve torch (``cu126`` …) or is None where the package index does; ``conda_specs`` are match specs for the
     conda backend; ``attention`` is the path that will run (``flash-attn``, ``adapter``, ``xformers``, ``sdpa``); ``activation`` are environment
-    variables set on activation; ``driver_floor`` is the lowest driver that runs it; ``toolkit`` is the nvcc version wanted for a build.
+    variables set on activation; ``driver_floor`` is the lowest driver that runs it; ``toolkit`` is the nvcc version wanted for a build;
+    ``backend`` is ``conda`` or ``venv``.
     """
 
     recipe: str
@@ -150,4 +151,5 @@ class Plan:
     driver_floor: str | None = None
     estimates: Estimates = Estimates()
     notes: tuple[str, ...] = ()
+    backend: str = "conda"
     candidates: tuple[Candidate, ...] = ()

@@ -1,0 +1,170 @@
+"""The chosen draft written out as a plan, with the notes that its user should read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from provisioner.knowledge import drivers
+from provisioner.machine.facts import Machine
+from provisioner.planning.build_rules import build_archs, nvcc_for
+from provisioner.planning.driver_rules import first_driver, needs_forward_compatibility
+from provisioner.planning.estimates import estimates
+from provisioner.planning.kernels import UNSLOTH
+from provisioner.planning.numbers import numbers
+from provisioner.planning.requirements import conda_specs, requirements, uses_xformers
+from provisioner.planning.values import Candidate, FlashAttn, KernelSelection, Plan, Request, Route, Trust
+
+if TYPE_CHECKING:
+    from provisioner.planning.catalog import Catalog
+    from provisioner.planning.judging import Judgement
+    from provisioner.planning.situation import Situation
+    from provisioner.planning.stock import Draft
+
+
+def describe(
+    machine: Machine, request: Request, catalog: Catalog, judgement: Judgement, candidates: tuple[Candidate, ...]
+) -> Plan:
+    """Return the plan of the best accepted draft."""
+    here, draft, recipe = judgement.situation, judgement.accepted[0], judgement.recipes[0]
+    source = draft.route is Route.SOURCE
+    kernels = (request.kernels or UNSLOTH) if source else None
+    archs = tuple(arch.sm for arch in build_archs(here.capabilities))
+    activation = {name: value for part in judgement.recipes for name, value in part.activation.items()}
+    return Plan(
+        recipe=recipe.name,
+        overlays=tuple(part.name for part in judgement.recipes[1:]),
+        route=draft.route,
+        python=draft.python,
+        torch=draft.torch.torch,
+        cuda=draft.torch.cuda,
+        flash_attn=flash_attn(draft, kernels, archs),
+        xformers=draft.stack.xformers if uses_xformers(here, draft) and not request.only_flash_attn else None,
+        triton=draft.stack.triton,
+        torch_index=draft.torch.index,
+        backend=here.backend,
+        attention=attention(here, draft, recipe.attention.path),
+        gpu_classes=tuple(cc.sm for cc in here.capabilities) if here.gpu_needed else (),
+        requirements=requirements(here, draft, recipe, request),
+        conda_specs=conda_specs(here, draft, catalog),
+        toolkit=nvcc_for(here, draft) if source else None,
+        cxx_standard=cxx_standard(draft) if source else None,
+        activation={**activation, **draft.stack.activation},
+        driver_floor=driver_floor(here, draft),
+        estimates=estimates(here, draft, kernels, len(archs)),
+        notes=tuple(dict.fromkeys(notes(machine, request, judgement, draft))),
+        candidates=candidates,
+    )
+
+
+def flash_attn(draft: Draft, kernels: KernelSelection | None, archs: tuple[str, ...]) -> FlashAttn | None:
+    """Return the flash-attn of a plan: the wheel, or the release with what it will be compiled for."""
+    if draft.wheel is not None:
+        wheel = draft.wheel
+        held = tuple(arch.sm for arch in wheel.archs)
+        return FlashAttn(wheel.version, wheel.url, wheel.sha256, held, wheel.filename, wheel.trust)
+    if draft.release is not None:
+        release = draft.release
+        return FlashAttn(release.version, None, release.sha256, archs, release.filename, Trust.OFFICIAL, kernels)
+    return None
+
+
+def attention(here: Situation, draft: Draft, path: str | None) -> str:
+    """Return the attention path that will run; without flash-attn that is xformers where it is installed, else SDPA."""
+    if draft.route in (Route.WHEEL, Route.SOURCE):
+        return "flash-attn"
+    if draft.route is Route.SHIM:
+        return "adapter"
+    return "xformers" if path == "xformers" and uses_xformers(here, draft) else "sdpa"
+
+
+def cxx_standard(draft: Draft) -> int:
+    """Return the C++ standard to compile with: torch's headers may ask for more than flash-attn's own setup.py."""
+    release = draft.release.cxx_standard if draft.release else 17
+    return max(release, draft.torch.cxx_standard)
+
+
+def driver_floor(here: Situation, draft: Draft) -> str | None:
+    """Return the lowest driver that runs the plan, in the numbers of the column that applies."""
+    if draft.torch.cuda is None or here.jetson or not here.gpu_needed:
+        return None
+    floor = drivers.floor(draft.torch.cuda, windows=here.windows_driver)
+    return max(floor, first_driver(here) or floor, key=drivers.parse)
+
+
+def notes(machine: Machine, request: Request, judgement: Judgement, draft: Draft) -> Iterator[str]:
+    """Yield what the user should know about this plan on this machine, what changes something first."""
+    here = judgement.situation
+    yield from _assumptions(here, draft)
+    yield from _gpus(machine, judgement)
+    yield from _flash_attn(here, draft)
+    yield from _packages(here, draft, request)
+    for recipe in judgement.recipes:
+        yield from recipe.attention.notes
+
+
+def _assumptions(here: Situation, draft: Draft) -> Iterator[str]:
+    if here.assumed_gpu:
+        yield "The GPU is not known; this plan is for compute capability 8.0 and newer. Name it with --gpu to be sure."
+    if here.gpu_needed and here.driver is None and draft.torch.cuda and not here.jetson:
+        floor = driver_floor(here, draft)
+        yield f"The driver is not known; this plan needs {floor} or newer."
+    if needs_forward_compatibility(here, draft.torch.cuda):
+        major = draft.torch.cuda.split(".")[0] if draft.torch.cuda else ""
+        yield (
+            f"Driver {here.driver} is older than CUDA {major} asks for; on this data-centre GPU it runs with NVIDIA's "
+            f"forward-compatibility package (cuda-compat-{(draft.torch.cuda or '').replace('.', '-')}) on the library path."
+        )
+    if here.glibc is None and draft.wheel is not None and draft.wheel.glibc:
+        floor = ".".join(str(number) for number in draft.wheel.glibc)
+        yield f"The C library is not known; the wheel needs glibc {floor} or newer."
+
+
+def _gpus(machine: Machine, judgement: Judgement) -> Iterator[str]:
+    here = judgement.situation
+    if len(here.capabilities) > 1:
+        classes = ", ".join(cc.sm for cc in here.capabilities)
+        yield f"Mixed GPUs ({classes}): the plan serves all of them."
+        better = [cc for cc in here.capabilities if cc.major >= 8]
+        if better and here.key.major < 8:
+            yield (
+                f"{here.key.sm} decides here. For flash-attn on {', '.join(cc.sm for cc in better)}, plan for those alone "
+                f"(--gpu {better[0].sm}) and show only them to the program with CUDA_VISIBLE_DEVICES."
+            )
+    if any(gpu.partition == "mig" for gpu in machine.gpus):
+        yield "MIG: a process uses one instance, with the memory of that instance; its compute capability is the whole GPU's."
+    if any(gpu.source == "name-guess" for gpu in machine.gpus):
+        yield "The compute capability was looked up by the GPU's name; nvidia-smi --query-gpu=compute_cap confirms it."
+
+
+def _flash_attn(here: Situation, draft: Draft) -> Iterator[str]:
+    if draft.wheel is not None and draft.wheel.trust is Trust.COMMUNITY:
+        yield "This flash-attn wheel was built by a third party; its maker is named in its URL."
+    if draft.wheel is not None and draft.wheel.sha256 is None:
+        yield "The wheel's sha256 is not known beforehand; it is recorded when the wheel is first fetched."
+    if draft.release is not None and draft.torch.cxx_standard > draft.release.cxx_standard:
+        yield (
+            f"torch {draft.torch.torch} needs C++{draft.torch.cxx_standard}; flash-attn {draft.release.version} asks for "
+            f"C++{draft.release.cxx_standard}, so its setup is patched."
+        )
+    if draft.stack.ignore_xformers_range:
+        yield "xformers' flash-attn check is switched off at activation; without the activation `import xformers.ops` fails."
+    if draft.route is Route.SOURCE and here.jetson:
+        yield "The compiler is JetPack's own CUDA toolkit; three jobs at once need about 64 GB on an Orin, so use fewer."
+
+
+def _packages(here: Situation, draft: Draft, request: Request) -> Iterator[str]:
+    if draft.stack.trimmed and here.jetson:
+        yield (
+            "torch comes from NVIDIA's Jetson index (jetson-ai-lab, jp6/cu126). Unsloth is left out: its bitsandbytes has no "
+            "sm_87 kernels and must be built on the board."
+        )
+    elif draft.stack.trimmed and here.glibc and here.glibc < (2, 28):
+        have = ".".join(str(number) for number in here.glibc)
+        yield f"glibc {have}: xformers has no wheel below 2.28, so Unsloth is left out; a container with a newer system serves it."
+    if here.processor == "aarch64" and not here.jetson and draft.torch.cuda:
+        yield "xformers has no aarch64 wheels, and Unsloth does not ask for it there."
+    if here.backend == "venv" and draft.torch.cuda and here.compilers == () and draft.route is not Route.SOURCE:
+        yield "Triton compiles a small C helper at run time: install gcc."
+    if here.key.major == 7 and here.key.minor == 0 and draft.torch.cuda and numbers(draft.torch.torch) >= (2, 8):
+        yield "Triton's authors support compute capability 8.0 and newer; it still compiles for sm_70 but is not tested there."

@@ -1,0 +1,169 @@
+"""Every way that a recipe considers, before any machine is looked at.
+
+Drafts depend on the recipe, the processor and the versions asked for alone, so `Catalog` keeps them between plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from provisioner.planning.numbers import covers, minor, numbers
+from provisioner.planning.recipe import DEFAULT_TRUST, Stack
+from provisioner.planning.stock import Draft, ReleaseStock, TorchStock, WheelStock
+from provisioner.planning.values import Request, Route, Trust
+
+if TYPE_CHECKING:
+    from provisioner.planning.catalog import Catalog
+
+PYTHONS = ("3.12", "3.11", "3.13", "3.10", "3.14", "3.9")
+"""The order in which Pythons are tried for versions that the user names himself."""
+
+
+def listed(catalog: Catalog, stacks: Sequence[Stack], platform: str | None, processor: str) -> Iterator[Draft]:
+    """Yield the drafts of a recipe's stacks for one kind of machine (``platform`` is jetson, windows or None)."""
+    for place, stack in enumerate(stacks):
+        if stack.platform == platform and (torch := catalog.torch(stack, processor)) is not None:
+            yield from of_stack(catalog, stack, torch, place, processor)
+
+
+def of_stack(catalog: Catalog, stack: Stack, torch: TorchStock, place: int, processor: str) -> Iterator[Draft]:
+    """Yield the drafts of one stack: each Python with each flash-attn that exists for it."""
+    for position, python in enumerate(stack.pythons):
+        if stack.route is Route.WHEEL:
+            for wheel, preference in _wheels(catalog, stack, python, processor):
+                yield Draft(
+                    wheel_id(wheel),
+                    Route.WHEEL,
+                    stack,
+                    torch,
+                    python,
+                    (place, position, preference),
+                    wheel=wheel,
+                    summary=wheel_summary(wheel),
+                )
+        elif stack.route is Route.SOURCE:
+            for release, preference in _releases(catalog, stack):
+                name = f"source:{release.version}/torch{torch_label(torch)}-{tag(python)}{_trimmed(stack)}"
+                yield Draft(
+                    name,
+                    Route.SOURCE,
+                    stack,
+                    torch,
+                    python,
+                    (place, position, preference),
+                    release=release,
+                    summary=source_summary(release, torch),
+                )
+        else:
+            name = f"{stack.route}:torch{torch_label(torch)}-{tag(python)}{_trimmed(stack)}"
+            yield Draft(name, stack.route, stack, torch, python, (place, position, 0), summary=none_summary(stack, torch))
+
+
+def _trimmed(stack: Stack) -> str:
+    return "-trimmed" if stack.trimmed else ""
+
+
+def _wheels(catalog: Catalog, stack: Stack, python: str, processor: str) -> Iterator[tuple[WheelStock, int]]:
+    system = "windows" if stack.platform == "windows" else "linux"
+    for wheel in catalog.wheels(minor(stack.torch), tag(python), processor, system):
+        if wheel.trust in stack.trust and wheel.version in stack.flash_attn and same_cuda(wheel.cuda, stack.cuda):
+            yield wheel, stack.flash_attn.index(wheel.version)
+
+
+def _releases(catalog: Catalog, stack: Stack) -> Iterator[tuple[ReleaseStock, int]]:
+    for preference, version in enumerate(stack.flash_attn):
+        if (release := catalog.release(version)) is not None:
+            yield release, preference
+
+
+def pinned(catalog: Catalog, request: Request, stacks: Sequence[Stack], processor: str, lowest_route: Route) -> Iterator[Draft]:
+    """Yield drafts beyond a recipe's own stacks, for versions that the user names: any torch build with any wheel or release.
+
+    They stand behind the recipe's own. ``lowest_route`` NONE means that the recipe has no flash-attn to offer.
+    """
+    known = {(stack.route, stack.torch, stack.cuda) for stack in stacks}
+    place = len(stacks)
+    for torch in catalog.torch_builds(request.torch, request.cuda, processor):
+        for route in (Route.NONE,) if lowest_route is Route.NONE else (Route.WHEEL, Route.SOURCE):
+            new = (route, torch.torch, torch.cuda) not in known
+            if new or (request.flash_attn and route is not Route.NONE):
+                place += 1
+                stack = derived(catalog, torch, route, request, processor)
+                yield from of_stack(catalog, stack, torch, place, processor)
+
+
+def derived(catalog: Catalog, torch: TorchStock, route: Route, request: Request, processor: str) -> Stack:
+    """Return the stack for a torch build that no recipe lists: its Pythons, its partners, and flash-attn newest first."""
+    pythons = tuple(python for python in PYTHONS if python in torch.pythons)
+    if request.python:
+        pythons = tuple(python for python in pythons if minor(request.python) == python)
+    versions = catalog.versions(route, torch.torch, request.flash_attn)
+    partner = catalog.partners(torch.torch)
+    return Stack(
+        route=route,
+        torch=torch.torch,
+        cuda=torch.cuda,
+        pythons=pythons,
+        flash_attn=versions,
+        xformers=partner.xformers,
+        triton=partner.triton,
+        torch_index=None,
+        trust=(*DEFAULT_TRUST, Trust.COMMUNITY),
+        trimmed=numbers(torch.torch) < (2, 4),
+    )
+
+
+def pins_versions(request: Request) -> bool:
+    """Say whether the user names a version that a recipe may not list."""
+    return any((request.torch, request.cuda, request.flash_attn, request.python))
+
+
+def same_cuda(wheel: tuple[int, ...], torch: str | None) -> bool:
+    """Say whether a wheel's CUDA fits a torch build's: the major where the name gives no more, else the same minor.
+
+    Within one major the runtime is compatible, but a third party names its torch build's CUDA exactly.
+    """
+    return torch is not None and numbers(torch)[: len(wheel)] == wheel
+
+
+def wheel_id(wheel: WheelStock) -> str:
+    """Return a readable name that is unique in a plan, such as ``wheel:2.8.3+cu12torch2.9-cp312``."""
+    cuda = "".join(str(number) for number in wheel.cuda)
+    abi = "" if wheel.abi is None else f"cxx11abi{str(wheel.abi).upper()}"
+    origin = "" if wheel.trust is Trust.OFFICIAL else f"@{wheel.trust}"
+    return f"wheel:{wheel.version}+cu{cuda}torch{wheel.torch}{abi}-{wheel.python}{origin}"
+
+
+def wheel_summary(wheel: WheelStock) -> str:
+    """Return what an accepted wheel is, in a line."""
+    held = ", ".join(arch.sm for arch in wheel.archs)
+    floor = f", glibc {wheel.glibc[0]}.{wheel.glibc[1]}" if wheel.glibc else ""
+    hashed = "" if wheel.sha256 else ", sha256 not known beforehand"
+    return f"{wheel.trust} wheel for torch {wheel.torch}: {held}{floor}{hashed}"
+
+
+def source_summary(release: ReleaseStock, torch: TorchStock) -> str:
+    """Return what an accepted build is, in a line."""
+    return f"flash-attn {release.version} compiled here against torch {torch_label(torch)}"
+
+
+def none_summary(stack: Stack, torch: TorchStock) -> str:
+    """Return what an accepted stack without flash-attn is, in a line."""
+    with_xformers = f" with xformers {stack.xformers}" if stack.xformers else ""
+    return f"torch {torch_label(torch)}{with_xformers}, without flash-attn"
+
+
+def torch_label(torch: TorchStock) -> str:
+    """Return torch's version with its CUDA, e.g. ``2.13.0+cu130``."""
+    return f"{torch.torch}+cu{torch.cuda.replace('.', '')}" if torch.cuda else f"{torch.torch}+cpu"
+
+
+def tag(python: str) -> str:
+    """Return ``cp312`` for ``"3.12"``."""
+    return "cp" + minor(python).replace(".", "")
+
+
+def wants(pin: str | None, version: str | None) -> bool:
+    """Say whether a pin allows a version; no pin allows all."""
+    return pin is None or (version is not None and covers(pin, version))

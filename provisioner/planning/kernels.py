@@ -1,0 +1,61 @@
+"""Which kernels a source build contains, and what they cost to compile."""
+
+from __future__ import annotations
+
+from provisioner.errors import UsageError
+from provisioner.planning.values import DTYPES, FEATURES, HEAD_DIMS, KernelSelection
+
+UNSLOTH = KernelSelection(
+    preset="unsloth",
+    head_dims=(64, 96, 128, 256),
+    dtypes=DTYPES,
+    features=("backward", "varlen", "local", "softcap", "uneven"),
+)
+"""What models that Unsloth trains ask for: head dims 64 (Llama 3.2 1B, Qwen2.5 0.5B), 96 (Phi-3), 128 (most), 256 (Gemma), windows
+(Mistral, Gemma) and soft caps (Gemma 2); no attention dropout, no ALiBi. From the models' config.json, 2026-11-24."""
+
+FULL = KernelSelection(preset="full")
+PRESETS = {"unsloth": UNSLOTH, "full": FULL}
+
+UNIT_SECONDS = {"fwd": 105, "bwd": 156, "split": 230}
+"""CPU-seconds of one unit for one architecture (2.8.3.post2, nvcc 13.0.88, measured 2026-11-24); ×1.5 for head dims above 128."""
+
+UNIT_MEMORY_MIB = 6150
+"""Peak memory of the largest compiler process (a backward unit, measured 2026-11-24)."""
+
+MASKS = 2
+"""Units come once with and once without the causal mask."""
+
+
+def kernel_selection(
+    preset: str | None, head_dims: tuple[int, ...], dtypes: tuple[str, ...], features: tuple[str, ...]
+) -> KernelSelection | None:
+    """Return the selection that the options ask for, None when they ask for none. Raise `UsageError` for an unknown value."""
+    if preset is None and not (head_dims or dtypes or features):
+        return None
+    base = PRESETS[preset] if preset else FULL
+    for given, known, what in ((head_dims, HEAD_DIMS, "head dim"), (dtypes, DTYPES, "dtype"), (features, FEATURES, "feature")):
+        for value in given:
+            if value not in known:
+                choices = ", ".join(str(choice) for choice in known)
+                raise UsageError(f"flash-attn has no kernels for {what} {value}", hints=[f"choose from: {choices}"])
+    custom = bool(head_dims or dtypes or features)
+    return KernelSelection(
+        preset="custom" if custom else base.preset,
+        head_dims=tuple(sorted(set(head_dims))) or base.head_dims,
+        dtypes=tuple(dtype for dtype in DTYPES if dtype in dtypes) or base.dtypes,
+        features=tuple(feature for feature in FEATURES if feature in features) or base.features,
+    )
+
+
+def unit_count(kernels: KernelSelection) -> int:
+    """Return the number of CUDA translation units: passes × masks × head dims × dtypes (6 for one of each)."""
+    passes = 3 if "backward" in kernels.features else 2
+    return passes * MASKS * len(kernels.head_dims) * len(kernels.dtypes)
+
+
+def build_seconds(kernels: KernelSelection, archs: int) -> int:
+    """Return the CPU-seconds to compile a selection for so many architectures (each is a further device pass)."""
+    passes = [seconds for name, seconds in UNIT_SECONDS.items() if name != "bwd" or "backward" in kernels.features]
+    weights = sum(1.5 if dim > 128 else 1.0 for dim in kernels.head_dims)
+    return round(sum(passes) * MASKS * weights * len(kernels.dtypes) * max(archs, 1))

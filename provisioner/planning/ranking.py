@@ -1,0 +1,30 @@
+"""Which of the accepted candidates is taken: a fixed order, so that the same machine gets the same plan.
+
+The order does not depend on the machine except through forward compatibility: a better driver or C library admits more
+candidates and never demotes one.
+"""
+
+from __future__ import annotations
+
+from provisioner.planning.stock import Draft
+from provisioner.planning.values import Route, Trust
+
+TRUST = {trust: place for place, trust in enumerate(Trust)}
+
+
+def rank_key(draft: Draft, *, forward: bool) -> tuple[object, ...]:
+    """Return the sort key of an accepted draft, the best first.
+
+    What runs natively goes before what needs the forward-compatibility package (``forward``), a wheel before a build, a
+    wheel with a known hash before one without; then the recipe's order of stacks, Pythons and versions; then who made the
+    wheel, and the name.
+    """
+    wheel = draft.wheel
+    return (
+        forward,
+        draft.route is Route.SOURCE,
+        wheel is not None and wheel.sha256 is None,
+        draft.order,
+        TRUST[wheel.trust] if wheel is not None else 0,
+        draft.id,
+    )

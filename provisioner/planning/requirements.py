@@ -1,0 +1,60 @@
+"""What the environment is made of: requirements for the Python resolver, match specs for the conda solver."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from provisioner.planning.build_rules import nvcc_for
+from provisioner.planning.values import Request, Route
+
+if TYPE_CHECKING:
+    from provisioner.planning.catalog import Catalog
+    from provisioner.planning.recipe import Recipe
+    from provisioner.planning.situation import Situation
+    from provisioner.planning.stock import Draft
+
+UNSLOTH_ONLY = ("unsloth", "unsloth_zoo", "bitsandbytes")
+"""Left out where their wheels do not install (glibc below 2.24 and 2.28) and on Jetson."""
+
+
+def requirements(situation: Situation, draft: Draft, recipe: Recipe, request: Request) -> tuple[str, ...]:
+    """Return the PyPI requirements of a chosen draft, flash-attn itself not among them."""
+    stack = draft.stack
+    label = f"+{draft.torch.index}" if draft.torch.index and not draft.stack.torch_index else ""
+    label = "+cpu" if draft.torch.index == "cpu" else label
+    wanted = [f"torch=={stack.torch}{label}"]
+    if uses_xformers(situation, draft) and not request.only_flash_attn:
+        wanted.append(f"xformers=={stack.xformers}")
+    if stack.triton:
+        wanted.append(f"triton=={stack.triton}")
+    if not request.only_flash_attn:
+        wanted += [name for name in recipe.packages.requirements if not (stack.trimmed and _name(name) in UNSLOTH_ONLY)]
+    if draft.route is not Route.NONE:
+        wanted += recipe.packages.flash_attn_runtime
+    return tuple(dict.fromkeys((*wanted, *request.packages)))
+
+
+def uses_xformers(situation: Situation, draft: Draft) -> bool:
+    """Say whether xformers goes in: its wheels are for x86_64 only (package index, 2026-11-24), and a GPU must be there."""
+    return draft.stack.xformers is not None and situation.processor == "x86_64" and situation.gpu_needed
+
+
+def conda_specs(situation: Situation, draft: Draft, catalog: Catalog) -> tuple[str, ...]:
+    """Return the match specs of the conda backend: Python, a C compiler for Triton, and for a build nvcc of the plan's CUDA."""
+    subdir = "linux-aarch64" if situation.processor == "aarch64" else "linux-64"
+    specs = [f"python {draft.python}.*", "pip"]
+    if draft.route is not Route.SOURCE:
+        return (*specs, f"gcc_{subdir}") if draft.torch.cuda else tuple(specs)
+    cuda = nvcc_for(situation, draft)
+    limit = catalog.gcc_max(cuda or "")
+    specs += [f"gxx_{subdir} <{limit + 1}" if limit else f"gxx_{subdir}", "ninja"]
+    if cuda is not None and int(cuda.split(".")[0]) >= 12:
+        specs += [f"cuda-version {cuda}.*", "cuda-nvcc", "cuda-cudart-dev"]
+    return tuple(specs)
+
+
+def _name(requirement: str) -> str:
+    for index, character in enumerate(requirement):
+        if not (character.isalnum() or character in "_-."):
+            return requirement[:index]
+    return requirement

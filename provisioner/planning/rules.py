@@ -1,0 +1,158 @@
+"""The rules that reject a candidate on a machine, each with a stable code and a reason that teaches.
+
+`STACK_RULES` see what all candidates of one stack share (torch, CUDA, route), so they run once for each stack; `DRAFT_RULES`
+see the single wheel and Python. The first rule that speaks decides, so they go from what cannot be changed (the GPU, the
+system) to what can (sources, options). All are pure; where each comes from is said at it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from provisioner.planning.build_rules import build_rule, nvcc_rule, python_rule
+from provisioner.planning.driver_rules import compiles_ptx, driver_objection, jit_covered, uncovered
+from provisioner.planning.numbers import numbers
+from provisioner.planning.recipe import satisfies
+from provisioner.planning.values import BuildChoice, Request, Route, Trust
+from provisioner.planning.verdict import Verdict
+
+if TYPE_CHECKING:
+    from provisioner.capability import ComputeCapability
+    from provisioner.planning.catalog import Catalog
+    from provisioner.planning.situation import Situation
+    from provisioner.planning.stock import Draft
+
+XFORMERS_GLIBC = (2, 28)
+"""xformers' wheels since 0.0.28 are manylinux_2_28 (package index, read 2026-11-24)."""
+
+
+def torch_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Does torch have kernels for every GPU: binaries, or PTX that the driver is new enough to compile."""
+    torch = draft.torch
+    if torch.cuda is None or not situation.gpu_needed:
+        return None
+    missing = uncovered(situation.capabilities, torch.archs)
+    if not missing or (torch.ptx and jit_covered(missing, torch.ptx) and compiles_ptx(situation, torch.cuda)):
+        return None
+    held = ", ".join(arch.sm for arch in torch.archs)
+    return Verdict(
+        "torch-lacks-arch", f"torch {torch.torch} with CUDA {torch.cuda} holds no kernels for {_sms(missing)} (it holds {held})"
+    )
+
+
+def release_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Can the release be compiled for every GPU, and is the stack meant for them."""
+    condition = draft.stack.not_on
+    if condition and any(satisfies(cc, condition) for cc in situation.capabilities):
+        return Verdict("not-on-this-gpu", draft.stack.not_on_reason or f"this stack is not for GPUs {condition}")
+    if draft.release is not None:
+        missing = uncovered(situation.capabilities, draft.release.archs)
+        if missing:
+            return Verdict("release-lacks-arch", f"flash-attn {draft.release.version} has no kernels for {_sms(missing)}")
+    return None
+
+
+def route_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """A stack without flash-attn does not answer a request for it."""
+    asked = request.flash_attn or request.only_flash_attn or request.build is BuildChoice.ALWAYS
+    if draft.route is Route.NONE and asked:
+        where = f"{situation.key.sm} has none in any 2.x release" if situation.gpu_needed else "there is no GPU"
+        return Verdict("no-kernels-for-gpu", f"flash-attn was asked for, but this stack has no kernels of it: {where}")
+    return None
+
+
+def driver_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Does the driver know this CUDA."""
+    objection = driver_objection(situation, draft.torch.cuda) if situation.gpu_needed else None
+    return Verdict("driver-too-old", objection) if objection else None
+
+
+def glibc_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Is the C library new enough for torch and xformers; a trimmed stack is for those that are not."""
+    have, stack = situation.glibc, draft.stack
+    special = stack.platform is not None or request.only_flash_attn or numbers(stack.torch) < UNSLOTH_TORCH
+    if stack.trimmed and not special and (have is None or have >= XFORMERS_GLIBC):
+        return Verdict("leaves-unsloth-out", "this stack leaves Unsloth out, for systems with a glibc below 2.28")
+    if have is None:
+        return None
+    if have < draft.torch.glibc:
+        return _glibc(f"torch {stack.torch}", draft.torch.glibc, have)
+    if stack.xformers and situation.processor == "x86_64" and situation.gpu_needed and have < XFORMERS_GLIBC:
+        return _glibc(f"xformers {stack.xformers}", XFORMERS_GLIBC, have)
+    return None
+
+
+UNSLOTH_TORCH = (2, 4)
+"""Unsloth needs torch 2.4 (requirements of 2026.10.9)."""
+
+
+def source_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Does every place answer from which the stack is fetched."""
+    gone = situation.unreachable
+    if not gone:
+        return None
+    if "package-index" in gone:
+        return Verdict("source-unreachable", f"the Python packages come from {gone['package-index']}, which does not answer")
+    if draft.torch.index is not None and "torch-index" in gone:
+        text = f"torch {draft.torch.torch} ({draft.torch.index}) comes from {gone['torch-index']}, which does not answer"
+        return Verdict("source-unreachable", text)
+    if situation.backend == "conda" and "conda-channel" in gone:
+        return Verdict("source-unreachable", f"Python comes from {gone['conda-channel']}, which does not answer")
+    return None
+
+
+def wheel_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Does the wheel hold kernels for every GPU, and load on this C library (#1708, #1762, #2225: `GLIBC_2.32 not found`)."""
+    wheel = draft.wheel
+    if wheel is None:
+        return None
+    missing = uncovered(situation.capabilities, wheel.archs)
+    if missing:
+        held = ", ".join(arch.sm for arch in wheel.archs) or "no GPU that is known"
+        return Verdict("wheel-lacks-arch", f"the wheel holds kernels for {held}, so {_sms(missing)} would find none")
+    if situation.glibc and wheel.glibc and situation.glibc < wheel.glibc:
+        return _glibc("the wheel", wheel.glibc, situation.glibc)
+    return None
+
+
+def trust_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Who made the wheel, is its hash known, and does the place that serves it answer."""
+    wheel = draft.wheel
+    if wheel is None:
+        return None
+    if wheel.trust is Trust.COMMUNITY and not situation.allow_community:
+        return Verdict("community-not-allowed", "built by a third party; --allow-community accepts such wheels")
+    if request.offline and wheel.sha256 is None:
+        return Verdict("hash-unknown", "its sha256 is not known, and offline there is no way to learn it")
+    if "releases" in situation.unreachable and wheel.trust in (Trust.OFFICIAL, Trust.COMMUNITY):
+        return Verdict("source-unreachable", f"the wheel comes from {situation.unreachable['releases']}, which does not answer")
+    return None
+
+
+STACK_RULES = (torch_rule, release_rule, route_rule, driver_rule, glibc_rule, build_rule, source_rule, nvcc_rule)
+DRAFT_RULES = (wheel_rule, trust_rule, python_rule)
+
+
+def judge_stack(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Return why all drafts of this one's stack are rejected, None when nothing speaks against the stack as such."""
+    for rule in STACK_RULES:
+        if (verdict := rule(situation, draft, request, catalog)) is not None:
+            return verdict
+    return None
+
+
+def judge_draft(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Return why this draft is rejected although its stack is not."""
+    for rule in DRAFT_RULES:
+        if (verdict := rule(situation, draft, request, catalog)) is not None:
+            return verdict
+    return None
+
+
+def _glibc(what: str, floor: tuple[int, ...], have: tuple[int, ...]) -> Verdict:
+    wanted, shown = (".".join(str(number) for number in version) for version in (floor, have))
+    return Verdict("glibc-too-old", f"{what} needs glibc {wanted}; this system has {shown}")
+
+
+def _sms(capabilities: tuple[ComputeCapability, ...]) -> str:
+    return ", ".join(cc.sm for cc in capabilities)

@@ -1,0 +1,97 @@
+"""What can be had: torch builds, flash-attn wheels and flash-attn releases, with their facts ready for comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from provisioner.capability import ComputeCapability
+from provisioner.planning.recipe import Stack
+from provisioner.planning.values import Route, Trust
+from provisioner.planning.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class TorchStock:
+    """One build of torch for one processor. ``index`` None means the package index; ``label`` is its local version there.
+
+    ``archs`` are the compute capabilities with binary kernels, ``ptx`` those that the driver can compile up from.
+    """
+
+    torch: str
+    cuda: str | None
+    index: str | None
+    label: str
+    archs: tuple[ComputeCapability, ...]
+    pythons: frozenset[str]
+    glibc: tuple[int, ...]
+    cxx11_abi: bool | None
+    cxx_standard: int
+    size_mib: int = 800
+    ptx: tuple[ComputeCapability, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WheelStock:
+    """One flash-attn wheel. ``cuda`` is ``(12,)`` where the name gives the major alone; ``abi`` is the label in the name (None without
+    one), ``real_abi`` what the wheel has."""
+
+    version: str
+    cuda: tuple[int, ...]
+    torch: str
+    python: str
+    processor: str
+    system: str
+    abi: bool | None
+    real_abi: bool | None
+    url: str
+    filename: str
+    sha256: str | None
+    trust: Trust
+    glibc: tuple[int, ...] | None
+    archs: tuple[ComputeCapability, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseStock:
+    """One flash-attn release as source; ``archs`` are those that it has gencodes for, ``max_torch`` the last that it compiles against."""
+
+    version: str
+    filename: str
+    sha256: str
+    archs: tuple[ComputeCapability, ...]
+    cxx_standard: int
+    max_torch: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Partners:
+    """The xformers and triton that belong to a torch release, None where there is none."""
+
+    xformers: str | None
+    triton: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One way to be judged: a stack with one Python, and the wheel or release that brings flash-attn.
+
+    ``order`` is its place in the recipe: stack, Python, flash-attn version. ``flaw`` is what speaks against it on every machine.
+    """
+
+    id: str
+    route: Route
+    stack: Stack
+    torch: TorchStock
+    python: str
+    order: tuple[int, int, int]
+    wheel: WheelStock | None = None
+    release: ReleaseStock | None = None
+    summary: str = ""
+    flaw: Verdict | None = None
+
+    @property
+    def version(self) -> str | None:
+        """The flash-attn version, None without one."""
+        if self.wheel is not None:
+            return self.wheel.version
+        return self.release.version if self.release is not None else None
