@@ -24,6 +24,7 @@ import sysconfig
 import tempfile
 import threading
 import time
+from typing import Any
 
 SCHEMA = 1
 IMPORT_SECONDS = float(os.environ.get("UNSLOTH_DIAGNOSE_SECONDS", "25"))
@@ -74,10 +75,10 @@ print("FACTS=%.3g" % (out.double() - reference).abs().max().item())
 """
 
 
-def main(words):
+def main(words: list[str]) -> int:
     """Print the inventory and return 0."""
     started = time.time()
-    document = {"schema": SCHEMA, "made_by": "unsloth_diagnose", "machine": {}, "environment": inventory()}
+    document: dict[str, Any] = {"schema": SCHEMA, "made_by": "unsloth_diagnose", "machine": {}, "environment": inventory()}
     document["machine"] = machine(document["environment"])
     document["environment"]["seconds"] = round(time.time() - started, 1)
     if "--json" not in words:
@@ -86,7 +87,7 @@ def main(words):
     return 0
 
 
-def inventory():
+def inventory() -> dict[str, Any]:
     """Return everything known about this environment as plain values."""
     packages = distributions()
     found = {
@@ -106,7 +107,7 @@ def inventory():
     return found
 
 
-def interpreter():
+def interpreter() -> dict[str, Any]:
     """Return which interpreter this is and what kind of environment it belongs to."""
     conda = os.path.isdir(os.path.join(sys.prefix, "conda-meta"))
     base = conda and (os.path.isdir(os.path.join(sys.prefix, "envs")) or os.path.isdir(os.path.join(sys.prefix, "condabin")))
@@ -123,11 +124,11 @@ def interpreter():
     }
 
 
-def distributions():
+def distributions() -> dict[str, list[dict[str, Any]]]:
     """Return every installed copy of the watched packages, and of any package that is there more than once."""
     from importlib import metadata
 
-    found = {}
+    found: dict[str, list[tuple[Any, str]]] = {}
     for entry in dict.fromkeys(os.path.realpath(entry) for entry in sys.path if entry and os.path.isdir(entry)):
         for one in metadata.distributions(path=[entry]):
             name = normal(one.metadata["Name"] or "")
@@ -140,7 +141,7 @@ def distributions():
     }
 
 
-def copy_of(one, entry, name):
+def copy_of(one: Any, entry: str, name: str) -> dict[str, Any]:
     """Return one installed copy: where it lies, who installed it, and whether its compiled parts are really there."""
     where = str(getattr(one, "_path", entry))
     files = [str(one.locate_file(file)) for file in (one.files or []) if str(file).endswith((".so", ".pyd"))]
@@ -161,15 +162,15 @@ def copy_of(one, entry, name):
     return copy
 
 
-def normal(name):
+def normal(name: str) -> str:
     """Return a distribution's name in its normal form."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def siblings():
+def siblings() -> list[str]:
     """Return the names of the environments that lie beside this one, or in the usual folders."""
     folders = [os.path.dirname(sys.prefix), os.path.join(sys.prefix, "envs"), os.path.expanduser("~/.conda/envs")]
-    names = set()
+    names: set[str] = set()
     for folder in folders:
         for path in glob.glob(os.path.join(glob.escape(folder), "*")):
             if os.path.isdir(os.path.join(path, "conda-meta")) or os.path.isfile(os.path.join(path, "pyvenv.cfg")):
@@ -177,7 +178,7 @@ def siblings():
     return sorted(names)[:200]
 
 
-def disks():
+def disks() -> dict[str, Any]:
     """Return free and total MiB where environments, caches and temporary files lie."""
     places = {"prefix": sys.prefix, "tmp": tempfile.gettempdir(), "cache": os.path.expanduser("~")}
     found = {}
@@ -190,7 +191,7 @@ def disks():
     return found
 
 
-def stale_locks():
+def stale_locks() -> list[dict[str, Any]]:
     """Return lock files of extension builds and the process that holds each, None where nobody does.
 
     torch's file baton waits for such a file for ever (torch/utils/file_baton.py).
@@ -206,7 +207,7 @@ def stale_locks():
     return found
 
 
-def builders(folder):
+def builders(folder: str) -> list[int]:
     """Return the processes that work in ``folder``."""
     found = []
     for entry in glob.glob("/proc/[0-9]*"):
@@ -218,7 +219,7 @@ def builders(folder):
     return found
 
 
-def run(words, seconds):
+def run(words: list[str], seconds: float) -> tuple[int | None, str]:
     """Return exit code and output of a program; code None where it is missing or was stopped."""
     try:
         done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, stdin=subprocess.DEVNULL)
@@ -227,7 +228,7 @@ def run(words, seconds):
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
-def gpus():
+def gpus() -> list[dict[str, str]]:
     """Return the GPUs as nvidia-smi states them; empty where it does not answer."""
     names = "name,driver_version,memory.total,memory.used,memory.free,compute_cap"
     code, text = run(["nvidia-smi", "--query-gpu=" + names, "--format=csv,noheader,nounits"], 10)
@@ -240,7 +241,7 @@ def gpus():
     ]
 
 
-def gpu_processes():
+def gpu_processes() -> list[dict[str, str]]:
     """Return who holds GPU memory, other users' processes too where the driver shows them."""
     code, text = run(
         ["nvidia-smi", "--query-compute-apps=gpu_bus_id,pid,used_memory,process_name", "--format=csv,noheader,nounits"], 10
@@ -251,7 +252,7 @@ def gpu_processes():
     return [{"gpu": row[0], "pid": row[1], "used_mib": row[2], "name": row[3]} for row in rows]
 
 
-def host():
+def host() -> dict[str, Any]:
     """Return the operating system, kernel, C library and memory."""
     memory = re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))
     name = re.search(r'^PRETTY_NAME="?([^"\n]+)', read("/etc/os-release"), re.MULTILINE)
@@ -270,7 +271,7 @@ def host():
     }
 
 
-def read(path):
+def read(path: str) -> str:
     """Return a small file's text, empty where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -279,13 +280,13 @@ def read(path):
         return ""
 
 
-def imports(packages, has_gpu):
+def imports(packages: dict[str, Any], has_gpu: bool) -> tuple[dict[str, Any], Any, Any]:
     """Import what is installed, a few at a time; return the results, torch's facts, and the error of a real attention call."""
     wanted = [(name, statement) for name, statement in IMPORTS if name in packages]
-    results = {}
+    results: dict[str, Any] = {}
     slots = threading.Semaphore(3)
 
-    def work(name, code, seconds):
+    def work(name: str, code: str, seconds: float) -> None:
         with slots:
             results[name] = child(code, seconds)
 
@@ -306,7 +307,7 @@ def imports(packages, has_gpu):
     return results, torch, attention
 
 
-def child(code, seconds):
+def child(code: str, seconds: float) -> dict[str, Any]:
     """Run ``code`` in a fresh interpreter; a hang gives the Python stack, the kernel's wait and the files it has open."""
     handle, stack = tempfile.mkstemp(prefix="stack-")
     os.close(handle)
@@ -331,7 +332,7 @@ def child(code, seconds):
     return result
 
 
-def end(process):
+def end(process: subprocess.Popen[bytes]) -> None:
     """Stop a child and everything that it started."""
     try:
         os.killpg(process.pid, 9)
@@ -340,7 +341,7 @@ def end(process):
     process.communicate()
 
 
-def waiting(pid):
+def waiting(pid: int) -> dict[str, Any]:
     """Return what the kernel says about a process: its state, the call it sleeps in, its children and the locks and sockets it holds."""
     status = read("/proc/%d/status" % pid)
     state = re.search(r"^State:\s+(.*)$", status, re.MULTILINE)
@@ -369,13 +370,19 @@ def waiting(pid):
     }
 
 
-def machine(environment):
+def machine(environment: dict[str, Any]) -> dict[str, Any]:
     """Return the facts that `provision` calls a machine."""
     gpus, host, torch, packages = environment["gpus"], environment["host"], environment["torch"] or {}, environment["packages"]
-    version = lambda name: packages[name][0]["version"] if packages.get(name) else None  # noqa: E731
+
+    def version(name: str) -> str | None:
+        return packages[name][0]["version"] if packages.get(name) else None
+
     nvcc = run(["nvcc", "--version"], 10)[1] if environment["compilers"]["nvcc"] else ""
     release = re.search(r"V(\d+\.\d+\.\d+)", nvcc)
-    whole = lambda text: int(text) if text.isdigit() else None  # noqa: E731
+
+    def whole(text: str) -> int | None:
+        return int(text) if text.isdigit() else None
+
     devices = [
         {"name": gpu["name"], "compute_capability": gpu["compute_cap"] if re.match(r"^\d+\.\d$", gpu["compute_cap"]) else None, "memory_mib": whole(gpu["memory.total"]), "source": "nvidia-smi"}
         for gpu in gpus
@@ -403,7 +410,7 @@ def machine(environment):
     }  # fmt: skip
 
 
-def summary(found):
+def summary(found: dict[str, Any]) -> str:
     """Return the inventory in a few lines for people."""
     lines = ["%s (%s), Python %s" % (found["python"]["prefix"], found["python"]["kind"], found["python"]["version"])]
     lines += [
