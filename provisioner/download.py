@@ -10,6 +10,7 @@ import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -116,11 +117,37 @@ def get_range(url: str, byte_range: str) -> tuple[bytes, int]:
     Raise `SourceUnreachable`, with code ``ranges-unsupported`` where the server would send the whole file instead.
     """
     headers = {"Range": f"bytes={byte_range}", "Accept-Encoding": "identity"}
-    with _response(url, headers, READ_SECONDS, stream=True, accept=(200, 206)) as response:
+    with _response(mirrored(url), headers, READ_SECONDS, stream=True, accept=(200, 206)) as response:
         total = response.headers.get("Content-Range", "").rpartition("/")[2]
         if response.status_code != 206 or not total.isdigit():
             raise SourceUnreachable(f"{redact(url)} serves no byte ranges", code="ranges-unsupported")
         return response.content, int(total)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said: the status, the body as text (empty for 304), and the headers with lower-case names."""
+
+    status: int
+    text: str
+    headers: dict[str, str]
+
+
+def get_answer(
+    url: str, *, headers: dict[str, str] | None = None, accept: tuple[int, ...] = (200,), timeout: float = READ_SECONDS
+) -> Answer:
+    """Return a small document with its status and headers, for conditional requests and pages.
+
+    Raise `SourceUnreachable` when nothing answers, when the status is not in ``accept`` or when the body breaks off.
+    """
+    import requests
+
+    with _response(mirrored(url), headers or {}, timeout, accept=accept, stream=True) as response:
+        try:
+            text = response.text
+        except (requests.RequestException, OSError) as error:
+            raise SourceUnreachable(f"{redact(url)} broke off: {_reason(error)}") from error
+        return Answer(response.status_code, text, {name.lower(): value for name, value in response.headers.items()})
 
 
 def _copy_local(url: str, partial: Path, task: progress.Task) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from provisioner import download
 from provisioner.errors import SourceUnreachable
@@ -21,13 +22,15 @@ class IndexFile:
 
 
 def find_sdist(project: str, version: str, settings: IndexSettings) -> IndexFile:
-    """Return the sdist of ``project`` ``version`` from the user's package index.
+    """Return the sdist of ``project`` ``version`` from the user's find-links folders, else from the package index.
 
     Raise `SourceUnreachable` when the index does not answer or lacks that file.
     """
     import requests
     from pypi_simple import NoSuchProjectError, PyPISimple
 
+    if (local := _in_find_links(project, version, settings)) is not None:
+        return local
     host = urlsplit(settings.url).hostname or settings.url
     if download.offline.get():
         raise SourceUnreachable(
@@ -49,3 +52,13 @@ def find_sdist(project: str, version: str, settings: IndexSettings) -> IndexFile
         if package.package_type == "sdist" and package.version == version:
             return IndexFile(package.filename, package.url, package.digests.get("sha256"), package.size)
     raise SourceUnreachable(f"{host} has no sdist of {project} {version}", code="index-lacks-file")
+
+
+def _in_find_links(project: str, version: str, settings: IndexSettings) -> IndexFile | None:
+    for place in settings.find_links:
+        folder = Path(unquote(urlsplit(place).path)) if place.startswith("file:") else Path(place)
+        for name in (f"{project.replace('-', '_')}-{version}.tar.gz", f"{project}-{version}.tar.gz"):
+            path = folder / name
+            if path.is_file():
+                return IndexFile(name, path.absolute().as_uri(), download.file_sha256(path), path.stat().st_size)
+    return None

@@ -7,7 +7,6 @@ Every root can be moved by one environment variable: ``PROVISION_DATA_DIR``, ``P
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,6 +48,8 @@ def wheelhouse_dir() -> Path:
 
 def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
     """Write ``data`` to ``path`` so that a reader sees the old file or the whole new one (temp, fsync, rename)."""
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -80,6 +81,8 @@ def scratch_dir(purpose: str) -> Iterator[Path]:
 
     Compilers, ninja and libtool split unquoted paths; ``TMPDIR`` is used when its path is plain, else ``/tmp``.
     """
+    import tempfile
+
     base: str | None = tempfile.gettempdir()
     if base is not None and (not base.isascii() or " " in base):
         base = "/tmp"

@@ -73,7 +73,7 @@ def render(lists: wheel_lists.WheelLists) -> str:
             for minor, lines in shelf.torch.items()
         )
         shelves.append(json.dumps(head)[:-1] + ', "torch": {\n' + torch + "}}")
-    return f'{{"date": {json.dumps(lists.date)}, "etags": {{}}, "shelves": [\n' + ",\n".join(shelves) + "\n]}\n"
+    return f'{{"date": {json.dumps(lists.date)}, "shelves": [\n' + ",\n".join(shelves) + "\n]}\n"
 
 
 def main() -> None:

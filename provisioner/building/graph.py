@@ -166,7 +166,7 @@ def ninja_text(
         "pool heavy",
         f"  depth = {heavy}",
         "rule cuda",
-        f"  command = {prefix}cuda/bin/nvcc -ccbin {host} {' '.join(graph.flags_cuda)} {system} --threads 1 -c $in -o $out.part {done}",
+        f"  command = {prefix}cuda/bin/nvcc -ccbin {host} {' '.join(graph.flags_cuda)} {system} --threads=1 -c $in -o $out.part {done}",
         "  description = $unit",
         "rule host",
         f"  command = {prefix}{host} {' '.join(graph.flags_host)} {system} -c $in -o $out.part {done}",

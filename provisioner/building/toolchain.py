@@ -144,7 +144,7 @@ def find_toolchain(target: Target, *, cuda_root: Path | None = None, cxx: str | 
     wanted = target.torch.cuda or ""
     others: list[str] = []
     for root in [cuda_root] if cuda_root else _candidates(target):
-        version = _nvcc_version(root / "bin" / "nvcc")
+        version = _nvcc_version(root / "bin" / "nvcc") if _is_toolkit(root) else None
         if version is None:
             continue
         if cuda_root or version.split(".")[0] == wanted.split(".")[0]:
@@ -172,8 +172,7 @@ def _compiler_hints(cuda: str) -> list[str]:
 def _candidates(target: Target) -> list[Path]:
     """Return where a toolkit may lie, the user's own word first; a cached one from the package index last."""
     named = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    on_path = shutil.which("nvcc")
-    beside = [Path(on_path).resolve().parents[1]] if on_path else []
+    beside = _root_of_path_nvcc()
     prefix = target.python.parent.parent  # conda's cuda-nvcc lies in the environment itself
     conda = [prefix, prefix / "targets" / "x86_64-linux"]
     cuda = ".".join((target.torch.cuda or "0.0").split(".")[:2])
@@ -182,9 +181,23 @@ def _candidates(target: Target) -> list[Path]:
     return [*named, *conda, *beside, Path("/usr/local/cuda"), *installed, Path("/opt/cuda"), cached]
 
 
+def _root_of_path_nvcc() -> list[Path]:
+    """Ask the ``nvcc`` on PATH where it lives: it may be a wrapper script or a link far from its toolkit (/usr/local/bin/nvcc)."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        return []
+    said = process.run([nvcc, "--dryrun", "-x", "cu", "-c", "/dev/null", "-o", "/dev/null"], timeout=30)
+    match = re.search(r"^#\$ TOP=(.+)$", said.err + said.out, re.MULTILINE)
+    return [Path(match[1].strip()).resolve()] if match else []
+
+
+def _is_toolkit(root: Path) -> bool:
+    """Say whether ``root`` holds a compiler with its headers; a lone nvcc is a wrapper or a broken install."""
+    headers = any(path.is_file() for path in [root / "include" / "cuda_runtime.h", *root.glob("targets/*/include/cuda_runtime.h")])
+    return headers and (root / "bin" / "nvcc").is_file()
+
+
 def _nvcc_version(nvcc: Path) -> str | None:
-    if not nvcc.is_file():
-        return None
     match = re.search(r"\bV(\d+\.\d+\.\d+)", process.run([nvcc, "--version"], timeout=30).out)
     return match[1] if match else None
 

@@ -14,10 +14,14 @@ from provisioner import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
+    "build": ("build", "Compile flash-attn from source: only the architectures and kernels asked for."),
     "detect": ("detect", "Show the GPUs, driver, system and tools of this machine."),
     "capture": ("capture", "Write this machine to a folder that any other can plan for."),
     "plan": ("plan", "Choose what to install on this machine, or another, and say why."),
-    "recipes": ("recipes", "List, show and check recipes."),
+    "lock": ("lock", "Resolve the exact files, with hashes, and write conda-lock.yml."),
+    "create": ("create", "Make an environment for this machine, and prove it."),
+    "install": ("install", "Install the right flash-attn beside a Python that is already there."),
+    "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
     "list": ("list", "List the environments."),
     "run": ("run", "Run a command inside an environment."),
     "activate": ("activate", "Print code that activates an environment."),
@@ -25,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "remove": ("remove", "Delete an environment."),
     "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
     "doctor": ("doctor", "Find what is wrong with an environment, or with the machine of a pasted report, and fix it."),
+    "recipes": ("recipes", "List, show and check recipes."),
+    "knowledge": ("knowledge", "Show what the choice rests on; refresh the list of prebuilt wheels."),
 }
 
 

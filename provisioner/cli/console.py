@@ -39,7 +39,10 @@ class Output:
         """A rich console on the stream of `say`, for tables."""
         from rich.console import Console
 
-        return Console(stderr=self.as_json, no_color=not self.color, highlight=False, soft_wrap=False)
+        console = Console(stderr=self.as_json, no_color=not self.color, highlight=False)
+        if not console.is_terminal:  # a pipe has no width to fit into
+            console.width = 500
+        return console
 
     @contextmanager
     def progress(self) -> Iterator[None]:

@@ -12,7 +12,10 @@ from provisioner.cli.options import speaking
 
 @click.command("detect")
 @click.option(
-    "--python", "python", type=click.Path(dir_okay=False, path_type=Path), help="The interpreter whose packages to look at."
+    "--python",
+    "python",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The interpreter whose packages to look at.",
 )
 @speaking
 def command(python: Path | None, output: Output, offline: bool, yes: bool) -> None:

@@ -83,7 +83,7 @@ def describe(found: Inspection) -> list[str]:
     rows = [
         ("device code", _device_code(found)),
         ("stubs", ", ".join(found.stubs)),
-        ("C++ ABI", found.abi or ("not a torch extension" if found.kernels is not None and not found.torch_libs else "")),
+        ("C++ ABI", found.abi or ("not a torch extension" if found.extensions and not found.torch_libs else "")),
         ("glibc", f"≥ {found.glibc}" if found.glibc else ""),
         ("libstdc++", f"GLIBCXX ≥ {found.glibcxx}" if found.glibcxx else ""),
         ("CUDA runtime", found.cudart or ", ".join(sorted({one.cudart for one in found.extensions if one.cudart}))),
@@ -127,8 +127,9 @@ def verdict(found: Inspection, reasons: tuple[Reason, ...], *, judged: bool) -> 
 ADVICE = {
     "no-kernels": "its build was skipped; take a wheel for this Python and torch, or `provision build`",
     "stub-kernels": "no release of flash-attn 2.x computes on this GPU: `provision plan` shows the adapter that does",
-    "no-kernel-image": "take a wheel with this architecture, or `provision build` for exactly this GPU",
+    "no-kernel-image": "`provision plan` for this GPU says which wheel has its architecture, or how to build one",
     "glibc-too-old": "take a wheel with a lower floor, or `provision build` here; glibc itself is not to be replaced",
+    "libstdcxx-too-old": "take a newer libstdc++ into the environment (conda: libstdcxx-ng), or `provision build` here",
     "libcudart-missing": "take the wheel for torch's CUDA major version, or torch for the wheel's",
     "library-missing": "install the package that brings these libraries into the same environment",
     "undefined-symbol-abi-mismatch": "wheel and torch are from different builds: take the wheel for exactly this torch, or `provision build`",

@@ -31,7 +31,7 @@ def command(output: Output, offline: bool, yes: bool) -> None:
 
     table = Table(box=None, pad_edge=False)
     for column in ("name", "recipe", "python", "torch", "cuda", "flash-attn", "proved", "prefix"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True)
     for item in environments:
         plan, receipt = item.manifest.plan, item.manifest.receipt
         proved = "not run" if receipt is None else "yes" if receipt.passed else "no"

@@ -13,7 +13,7 @@ import click
 
 from provisioner.errors import UsageError
 from provisioner.machine.facts import Driver, Gpu, Machine, Platform
-from provisioner.planning.values import BuildChoice, Request
+from provisioner.planning.values import BuildChoice, KernelSelection, Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -200,14 +200,10 @@ def _comes_with_arm(gpu: Gpu) -> bool:
 
 def _take_request(options: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
     """Split the options into the request and what belongs to the command."""
-    from provisioner.planning.kernels import kernel_selection
-
     rest = dict(options)
     take = rest.pop
     build = take("build")
-    kernels = kernel_selection(
-        take("kernels"), _numbers(take("head_dims"), "--head-dims"), _words(take("dtypes")), _words(take("features"))
-    )
+    kernels = kernels_of(take("kernels"), take("head_dims"), take("dtypes"), take("features"))
     if kernels is not None and build is False:
         raise UsageError(
             "a choice of kernels means compiling, and --no-build forbids it",
@@ -228,6 +224,13 @@ def _take_request(options: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
         packages=tuple(_requirement(text) for text in take("packages")),
     )
     return request, rest
+
+
+def kernels_of(preset: str | None, head_dims: str | None, dtypes: str | None, features: str | None) -> KernelSelection | None:
+    """Return the kernels that the options ask for, None when they ask for none. Raise `UsageError` for an unknown one."""
+    from provisioner.planning.kernels import kernel_selection
+
+    return kernel_selection(preset, _numbers(head_dims, "--head-dims"), _words(dtypes), _words(features))
 
 
 def _version(text: str | None, option: str) -> str | None:

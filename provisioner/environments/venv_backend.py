@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,12 +41,21 @@ def make_venv(prefix: Path, python: Path, settings: IndexSettings) -> None:
 
 
 def install(
-    prefix: Path, packages: Sequence[LockedPackage], settings: IndexSettings, *, label: str = "installing packages"
+    python: Path, packages: Sequence[LockedPackage], settings: IndexSettings, *, label: str = "installing packages"
 ) -> None:
-    """Install exactly these files into ``prefix``, each checked against its sha256.
+    """Install exactly these files beside ``python``, each checked against its sha256.
 
     Raise `IntegrityError` when a file is not what the lock says and `SourceUnreachable` when one cannot be fetched.
     """
+    _install(["--python", str(python)], packages, settings, label)
+
+
+def install_into(folder: Path, packages: Sequence[LockedPackage], settings: IndexSettings, *, label: str) -> None:
+    """Install exactly these files into a plain folder, as into a site-packages; raises as `install` does."""
+    _install(["--target", folder, "--python", sys.executable], packages, settings, label)
+
+
+def _install(where: Sequence[str | Path], packages: Sequence[LockedPackage], settings: IndexSettings, label: str) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="provision-install-") as folder,
         progress.task(label, total=len(packages), unit="packages") as task,
@@ -59,25 +69,16 @@ def install(
             elif re.match(r"\s*\+ \S+==", line):
                 task.advance()
 
-        python = prefix / "bin" / "python"
-        words: list[str | Path] = ["pip", "install", "--python", python, "--no-deps", "-r", listing, *settings.options()]
+        words: list[str | Path] = ["pip", "install", *where, "--no-deps", "-r", listing, *settings.options()]
         result = run_uv(words, settings=settings, on_line=follow, environ={"UV_CACHE_DIR": str(paths.cache_dir() / "uv")})
     if not result.ok:
         raise _install_error(result.err.strip(), timed_out=result.timed_out)
 
 
-def install_wheel(prefix: Path, wheel: Path, settings: IndexSettings) -> None:
-    """Install one local wheel without its dependencies (the lock has them), replacing another version."""
-    words: list[str | Path] = [
-        "pip",
-        "install",
-        "--python",
-        prefix / "bin" / "python",
-        "--no-deps",
-        "--offline",
-        "--reinstall",
-        wheel,
-    ]
+def install_wheel(python: Path, wheel: Path, settings: IndexSettings) -> None:
+    """Install one local wheel beside ``python`` without its dependencies (the lock has them), replacing another version."""
+    options = ["--no-deps", "--no-index", "--reinstall"]
+    words: list[str | Path] = ["pip", "install", "--python", python, *options, wheel]
     result = run_uv(words, settings=settings, timeout=600)
     if not result.ok:
         raise _install_error(result.err.strip(), timed_out=result.timed_out)

@@ -110,12 +110,17 @@ def parse(version: str) -> Version:
 def floor(cuda: str, *, windows: bool) -> str:
     """Return the lowest driver that runs programs built with CUDA ``cuda`` (``"12.8"``, ``"12"``).
 
-    From CUDA 11 on any driver from the major's first one does (minor-version compatibility); before that each toolkit
-    needs its own. Raises KeyError for a CUDA that the tables do not know.
+    From CUDA 11 on any driver from the major's first one does (minor-version compatibility), and always the driver that the
+    toolkit itself brings; before that each toolkit needs its own. Raises KeyError for a CUDA that the tables do not know.
     """
-    if (row := minor_compatibility().get(parse(cuda)[0])) is not None:
-        return row.windows if windows else row.linux
-    return native_floor(cuda, windows=windows)
+    row = minor_compatibility().get(parse(cuda)[0])
+    if row is None:
+        return native_floor(cuda, windows=windows)
+    shared = row.windows if windows else row.linux
+    try:
+        return min(shared, native_floor(cuda, windows=windows), key=parse)
+    except KeyError:
+        return shared
 
 
 @functools.lru_cache(maxsize=256)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import msgspec
@@ -16,6 +15,8 @@ import msgspec
 from provisioner import paths
 from provisioner.knowledge import tables, wheel_lists, wheel_names, wheel_rules
 from provisioner.knowledge.wheel_lists import Line, Shelf, WheelLists
+
+SHIPPED = Path(__file__).with_name("wheels.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,7 @@ def updated_index_path() -> Path:
 @functools.cache
 def shipped() -> WheelIndex:
     """Return the index that ships with this version."""
-    data = (resources.files("provisioner.knowledge") / "wheels.json").read_bytes()
-    return WheelIndex(msgspec.json.decode(data, type=WheelLists))
+    return WheelIndex(msgspec.json.decode(SHIPPED.read_bytes(), type=WheelLists))
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 from provisioner.knowledge import wheel_names
 
 Line = tuple[str, str, str]
+Place = tuple[str, str, str, str, str, str, str]
 
 _TAGS = re.compile(r"-((?:cp\d+|py3)-[a-z0-9]+)-(?=[A-Za-z0-9_.]+\.whl$)")
 
@@ -29,6 +30,12 @@ class ReleaseFile:
     date: str
     sha256: str | None = None
     size: int | None = None
+
+    @property
+    def release(self) -> str:
+        """The release (git tag) that carries it, empty where its URL names none."""
+        head = self.url.partition("?")[0].rpartition("/")[0]
+        return unquote(head.rpartition("/")[2]) if "/releases/download/" in head else ""
 
     @property
     def filename(self) -> str:
@@ -52,11 +59,10 @@ class Shelf:
 
 @dataclass(slots=True)
 class WheelLists:
-    """The index: the day of its newest list, what each publisher's list answered with (``ETag``), and the shelves."""
+    """The index: the day of its newest list, and the shelves."""
 
     date: str
     shelves: list[Shelf]
-    etags: dict[str, str] = field(default_factory=dict)
 
 
 def torch_minor(filename: str) -> str | None:
@@ -65,10 +71,10 @@ def torch_minor(filename: str) -> str | None:
     return ".".join(name.torch.split(".")[:2]) if name else None
 
 
-def fold(files: Iterable[ReleaseFile], *, date: str, etags: dict[str, str] | None = None) -> WheelLists:
+def fold(files: Iterable[ReleaseFile], *, date: str) -> WheelLists:
     """Return the index of ``files``. Files that are not flash-attn wheels are left out; of a URL stated twice the first counts."""
-    shelves: dict[tuple[str, ...], Shelf] = {}
-    lines: dict[tuple[str, ...], dict[tuple[str, str, str], list[str]]] = {}
+    shelves: dict[Place, Shelf] = {}
+    lines: dict[Place, dict[Line, list[str]]] = {}
     seen: set[str] = set()
     for file in files:
         minor = torch_minor(file.filename)
@@ -77,13 +83,13 @@ def fold(files: Iterable[ReleaseFile], *, date: str, etags: dict[str, str] | Non
         seen.add(file.url)
         key, release = _place(file)
         if key not in shelves:
-            shelves[key] = Shelf(*key)
+            shelves[key] = Shelf(*key, torch={})
         template, tag = _template(file.filename)
         lines.setdefault(key, {}).setdefault((minor, release, template), []).append(_token(tag, file))
     for key, shelf in shelves.items():
         for (minor, release, template), tokens in sorted(lines[key].items()):
             shelf.torch.setdefault(minor, []).append((release, template, " ".join(sorted(tokens))))
-    return WheelLists(date, [shelves[key] for key in sorted(shelves)], etags or {})
+    return WheelLists(date, [shelves[key] for key in sorted(shelves)])
 
 
 def unfold(lists: WheelLists) -> Iterator[ReleaseFile]:
@@ -105,7 +111,7 @@ def files_of(shelf: Shelf, line: Line) -> Iterator[ReleaseFile]:
         yield ReleaseFile(url, shelf.source, shelf.trust, shelf.evidence, shelf.date, sha256, size)
 
 
-def _place(file: ReleaseFile) -> tuple[tuple[str, ...], str]:
+def _place(file: ReleaseFile) -> tuple[Place, str]:
     address, mark, query = file.url.partition("?")
     head, _, tail = address.rpartition("/")
     base, release = f"{head}/", ""

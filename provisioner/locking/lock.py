@@ -49,7 +49,7 @@ def make_lock(plan: Plan, machine: Machine, settings: IndexSettings, options: Lo
         packages += pypi_part.resolve(
             options.toolchain, target, settings, exclude_newer=options.exclude_newer, category=TOOLCHAIN, find_links=False
         )
-    flash_attn = _flash_attn(plan, target, settings)
+    flash_attn = lock_flash_attn(plan, target, settings)
     return Lock(
         platform=target.platform,
         packages=(*conda.packages, *packages, *flash_attn),
@@ -91,9 +91,11 @@ def _virtual_cuda(plan: Plan, machine: Machine) -> str | None:
 def _index_packages(
     plan: Plan, target: pypi_part.Target, settings: IndexSettings, options: LockOptions
 ) -> tuple[LockedPackage, ...]:
+    own_tools = ("pip",) if plan.backend == "venv" else ()  # so that `pip` in the environment is the environment's
+
     def resolved(find_links: bool) -> tuple[LockedPackage, ...]:
         return pypi_part.resolve(
-            [*plan.requirements, "pip"],  # so that `pip` in the environment is the environment's
+            [*plan.requirements, *own_tools],
             target,
             settings,
             torch_index=plan.torch_index,
@@ -133,7 +135,11 @@ def wrong_torch(plan: Plan, packages: Sequence[LockedPackage]) -> str | None:
     return None
 
 
-def _flash_attn(plan: Plan, target: pypi_part.Target, settings: IndexSettings) -> tuple[LockedPackage, ...]:
+def lock_flash_attn(plan: Plan, target: pypi_part.Target, settings: IndexSettings) -> tuple[LockedPackage, ...]:
+    """Return the plan's flash-attn as a locked file: its wheel, or the sdist that it is built from; empty where it has none.
+
+    Raise `SourceUnreachable` when the index lacks the sdist and `IntegrityError` when its hash is not the known one.
+    """
     chosen = plan.flash_attn
     if chosen is None or plan.route not in (Route.WHEEL, Route.SOURCE):
         return ()

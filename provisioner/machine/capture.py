@@ -11,12 +11,13 @@ DIRECTORY/
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from provisioner import codec, paths
+from provisioner import __version__, codec, paths
 from provisioner.errors import UsageError
 from provisioner.machine.facts import Machine
 from provisioner.machine.nvml import LIBRARY_NOT_FOUND, NvmlReading
@@ -25,7 +26,7 @@ from provisioner.machine.redact import identity_of_this_host, redactor
 from provisioner.machine.system import Files, Kernel, LiveSystem
 from provisioner.process import Result
 
-FACTS, SYSTEM, PROGRAMS, NVML, ROOT = "machine.json", "system.json", "programs.json", "nvml.json", "root"
+FACTS, SYSTEM, PROGRAMS, NVML, ROOT, ORIGIN = "machine.json", "system.json", "programs.json", "nvml.json", "root", "origin"
 EMPTY_DIRECTORY = ".empty"
 
 T = TypeVar("T")
@@ -130,7 +131,8 @@ class _Recorder(LiveSystem):
 
     def __init__(self) -> None:
         super().__init__()
-        self.files: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
+        self.matches: dict[str, list[str]] = {}
         self.links: dict[str, str] = {}
         self.directories: set[str] = set()
         self.programs: list[Program] = []
@@ -141,7 +143,7 @@ class _Recorder(LiveSystem):
         if text is not None and path == MOUNTS:
             text = "".join(line for line in text.splitlines(keepends=True) if " - cgroup" in line)
         if text is not None:
-            self._note(path, text)
+            self.texts[self._note(path)] = text
         return text
 
     def exists(self, path: str) -> bool:
@@ -166,7 +168,7 @@ class _Recorder(LiveSystem):
         match = self._match(path, pattern)
         if match is None:
             return None
-        self._note(path, match[0].replace(b"\0", b"\n").decode("latin-1"))
+        self.matches[self._note(path)].append(match[0].replace(b"\0", b"\n").decode("latin-1"))
         return match[1].decode("latin-1")
 
     def run(self, argv: Sequence[str], *, timeout: float) -> Result:
@@ -179,15 +181,18 @@ class _Recorder(LiveSystem):
         self.reading = super().nvml()
         return self.reading
 
-    def _note(self, path: str, text: str | None = None) -> None:
-        """Note a path that exists: the links on the way, and the file or directory at its end."""
+    def files(self) -> dict[str, str]:
+        """Return the content to keep of each file: all that was read, or what was found in it."""
+        return {path: self.texts.get(path, "\n".join(found)) for path, found in self.matches.items()}
+
+    def _note(self, path: str) -> str:
+        """Note a path that exists, with the links on the way to it, and return its real path."""
         real = self._note_links(path)
-        if text is not None:
-            self.files[real] = text if len(text) > len(self.files.get(real, "")) else self.files[real]
-        elif os.path.isdir(real):
+        if os.path.isdir(real):
             self.directories.add(real)
         else:
-            self.files.setdefault(real, "")
+            self.matches.setdefault(real, [])
+        return real
 
     def _note_links(self, path: str) -> str:
         """Return the real path, and keep each link on the way as one straight to its real target."""
@@ -221,13 +226,14 @@ def write_capture(directory: Path, *, python: Path | None = None) -> Machine:
     _write(directory / PROGRAMS, _redacted(tuple(recorder.programs), redact, tuple[Program, ...]))
     if recorder.reading is not None and recorder.reading.error != LIBRARY_NOT_FOUND:
         _write(directory / NVML, _redacted(recorder.reading, redact))
+    paths.write_atomic(directory / ORIGIN, f"captured by provision {__version__} on {time.strftime('%Y-%m-%d')}\n")
     machine = replay(directory)
     _write(directory / FACTS, machine)
     return machine
 
 
 def _write_tree(root: Path, recorder: _Recorder, redact: Callable[[str], str]) -> None:
-    for path, text in recorder.files.items():
+    for path, text in recorder.files().items():
         paths.write_atomic(_inside(root, redact(path)), redact(text))
     for path in recorder.directories:
         _inside(root, redact(path)).mkdir(parents=True, exist_ok=True)

@@ -30,8 +30,11 @@ VIRTUALIZATION_VGPU = 2
 MAX_DEVICES = 256
 """More devices than any host has; a larger count is a lie."""
 
+MAX_MEMORY_MIB = 2**24
+"""16 TiB: more than any device has."""
+
 _VGPU_NAME = re.compile(r"-\d{1,3}[ABCQ]$")
-_DRIVER = re.compile(r"\d{1,4}(\.\d{1,4}){1,3}")
+_DRIVER = re.compile(r"\d{2,4}(\.\d{1,4}){1,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +175,18 @@ def _gpu(device: NvmlDevice, *, parent: NvmlDevice | None = None) -> Gpu:
     capability = device.capability or (parent.capability if parent else None)
     name = device.name or (f"{parent.name} MIG" if parent and parent.name else None)
     vgpu = device.virtualization == VIRTUALIZATION_VGPU or is_vgpu_name(name)
-    memory = device.memory_bytes
+    memory = (device.memory_bytes or 0) // 2**20
     return Gpu(
         name=name,
-        compute_capability=f"{capability[0]}.{capability[1]}" if capability and 1 <= capability[0] <= 99 else None,
-        memory_mib=memory // 2**20 if memory is not None and memory > 0 else None,
+        compute_capability=f"{capability[0]}.{capability[1]}" if capability and _is_sane(*capability) else None,
+        memory_mib=memory if 0 < memory < MAX_MEMORY_MIB else None,
         partition="mig" if parent else "vgpu" if vgpu else None,
         source="nvml",
     )
+
+
+def _is_sane(major: int, minor: int) -> bool:
+    return 1 <= major <= 99 and 0 <= minor <= 9
 
 
 def is_vgpu_name(name: str | None) -> bool:

@@ -31,7 +31,7 @@ def merge(known: Machine, found: Machine, label: str) -> Machine:
         changes[name] = tuple(dict.fromkeys(getattr(known, name) + getattr(found, name)))
         if getattr(found, name):
             origins.setdefault(name, label)
-    seen = {fault.code for fault in known.faults}
+    seen = {fault.code for fault in known.faults if not fault.code.startswith("probe-")}
     changes["faults"] = known.faults + tuple(fault for fault in found.faults if fault.code not in seen)
     gpus = _merge_gpus(known.gpus, found.gpus)
     if gpus and not known.gpus:
@@ -60,12 +60,16 @@ def _merge_gpus(known: tuple[Gpu, ...], found: tuple[Gpu, ...]) -> tuple[Gpu, ..
         return found
     if len(known) != len(found):
         return known
-    return tuple(
-        replace(
-            old,
-            name=old.name or new.name,
-            compute_capability=old.compute_capability or new.compute_capability,
-            memory_mib=old.memory_mib if old.memory_mib is not None else new.memory_mib,
-        )
-        for old, new in zip(known, found, strict=True)
+    return tuple(_merge_gpu(old, new) for old, new in zip(known, found, strict=True))
+
+
+def _merge_gpu(old: Gpu, new: Gpu) -> Gpu:
+    """Return the GPU with its open facts filled; one whose compute capability is a guess carries that as its source."""
+    guessed = old.compute_capability is None and new.source == "name-guess"
+    return replace(
+        old,
+        name=old.name or new.name,
+        compute_capability=old.compute_capability or new.compute_capability,
+        memory_mib=old.memory_mib if old.memory_mib is not None else new.memory_mib,
+        source=new.source if guessed else old.source,
     )

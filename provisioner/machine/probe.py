@@ -7,8 +7,8 @@ when one fails or hangs; that it did is itself a fact. No probe judges, and none
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from provisioner.machine import (
     host,
     interpreter,
     jetson,
+    name_guess,
     nvidia_smi,
     nvml,
     pci,
@@ -37,29 +38,37 @@ PROBE_SECONDS = 10.0
 
 
 class Probe(NamedTuple):
-    """A source of facts: its label, and the function that asks it, given what is known already."""
+    """A source of facts: its label, and the function that asks it, given what is known already.
+
+    One that is asked ``ahead`` needs nothing known; it works beside the others until its turn comes.
+    """
 
     label: str
     ask: Callable[[System, Machine], Machine]
+    ahead: bool = False
 
 
 def probes(python: str | None) -> tuple[Probe, ...]:
-    """Return the probes in the order in which they are asked: the more exact source of a fact comes first."""
+    """Return the probes in the order in which their answers count: the more exact source of a fact comes first.
+
+    Those for GPUs come last, because NVML waits for the driver meanwhile.
+    """
     return (
         Probe("host", host.facts),
         Probe("wsl", wsl.facts),
-        Probe("nvml", nvml.facts),
-        Probe("nvidia-smi", nvidia_smi.facts),
-        Probe("proc", proc_sys.proc_facts),
-        Probe("sys", proc_sys.sys_facts),
-        Probe("device-tree", jetson.facts),
-        Probe("pci", pci.facts),
         Probe("resources", resources.facts),
         Probe("conda", conda.facts),
         Probe("compilers", compilers.facts),
         Probe("pythons", pythons.facts),
         Probe("toolkits", partial(toolkits.facts, python=python)),
         Probe("interpreter", partial(interpreter.facts, python=python)),
+        Probe("nvml", nvml.facts, ahead=True),
+        Probe("nvidia-smi", nvidia_smi.facts),
+        Probe("proc", proc_sys.proc_facts),
+        Probe("sys", proc_sys.sys_facts),
+        Probe("device-tree", jetson.facts),
+        Probe("pci", pci.facts),
+        Probe("name-guess", name_guess.facts),
     )
 
 
@@ -71,26 +80,35 @@ def probe(*, python: Path | None = None) -> Machine:
 def probe_system(system: System, *, python: str | None = None, seconds: float = PROBE_SECONDS) -> Machine:
     """Return all facts about ``system``, which may be a captured one. Never raises; each probe has ``seconds``."""
     known = Machine()
-    for source in probes(python):
-        known = _ask(source, system, known, seconds)
+    asked = probes(python)
+    ahead = {source.label: _Asking(source, system, known) for source in asked if source.ahead}
+    for source in asked:
+        asking = ahead.get(source.label) or _Asking(source, system, known)
+        known = asking.added_to(known, seconds)
     return known
 
 
-def _ask(source: Probe, system: System, known: Machine, seconds: float) -> Machine:
-    """Return ``known`` and what the probe adds, within the time limit: a thread that hangs is left behind."""
-    answer: list[Machine] = []
+class _Asking:
+    """A probe at work in a thread of its own, which is left behind when it hangs."""
 
-    def work() -> None:
+    def __init__(self, source: Probe, system: System, known: Machine) -> None:
+        self._source = source
+        self._answer: Machine | None = None
+        self._started = time.monotonic()
+        self._thread = threading.Thread(target=self._ask, args=(system, known), name=f"probe-{source.label}", daemon=True)
+        self._thread.start()
+
+    def _ask(self, system: System, known: Machine) -> None:
         try:
-            answer.append(merge(known, source.ask(system, known), source.label))
+            self._answer = self._source.ask(system, known)
         except Exception as error:  # a probe that fails is a fact about it, and the next is tried
-            answer.append(_faulty(known, "probe-failed", f"{source.label}: {type(error).__name__}: {error}"))
+            self._answer = self._fault("probe-failed", f"{type(error).__name__}: {error}")
 
-    thread = threading.Thread(target=work, name=f"probe-{source.label}", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return answer[0] if answer else _faulty(known, "probe-hangs", f"{source.label} did not answer within {seconds:.0f} s")
+    def added_to(self, known: Machine, seconds: float) -> Machine:
+        """Return ``known`` and what the probe found, or the fault that it hangs once it had ``seconds``."""
+        self._thread.join(max(0.0, self._started + seconds - time.monotonic()))
+        answer = self._answer or self._fault("probe-hangs", f"did not answer within {seconds:.0f} s")
+        return merge(known, answer, self._source.label)
 
-
-def _faulty(known: Machine, code: str, detail: str) -> Machine:
-    return replace(known, faults=(*known.faults, Fault(code, detail)))
+    def _fault(self, code: str, detail: str) -> Machine:
+        return Machine(faults=(Fault(code, f"{self._source.label}: {detail}"),))

@@ -28,7 +28,7 @@ _CUDA = re.compile(r"CUDA (?:UMD )?Version\s*:\s*(\d{1,2}\.\d)\b")
 _TABLE_GPU = re.compile(r"^\s*\|\s+(\d{1,3})\s+(\S.*?)\s+(?:On|Off|N/A|Enabled|Disabled)\s*\|")
 _TABLE_MEMORY = re.compile(r"/\s*(\d{1,7})\s?MiB\s*\|")
 _TABLE_MIG = re.compile(r"^\s*\|\s+(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s*\|\s*\d+\s?MiB\s*/\s*(\d{1,7})\s?MiB\s*\|")
-_CAPABILITY = re.compile(r"\d{1,2}\.\d")
+_CAPABILITY = re.compile(r"[1-9]\d?\.\d", re.ASCII)
 _COUNT = re.compile(r"(\d{1,8})(?:\s*MiB)?")
 
 _FAULTS = (
@@ -63,32 +63,30 @@ def read_outputs(queried: Result, plain: Result) -> Machine:
 
 def read_query(text: str) -> tuple[list[str], tuple[Gpu, ...]]:
     """Return the driver versions and GPUs in CSV rows of `MODERN` or `OLD` fields; other rows are skipped."""
-    drivers: list[str] = []
-    gpus: list[Gpu] = []
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line.split(",", len(MODERN) - 1)]
-        if len(cells) == len(MODERN) and (_CAPABILITY.fullmatch(cells[2]) or _is_absent(cells[2])):
-            version, memory, capability, mig, name = cells
-        else:
-            cells = [cell.strip() for cell in line.split(",", len(OLD) - 1)]
-            if len(cells) != len(OLD):
-                continue
-            version, memory, name = cells
+    rows = [row for line in text.splitlines() if (row := _read_row(line))]
+    return [driver for driver, _ in rows if driver], tuple(gpu for _, gpu in rows)
+
+
+def _read_row(line: str) -> tuple[str | None, Gpu] | None:
+    """Return the driver version and GPU of a row; None unless it has a name, a version or a placeholder for it, and one number."""
+    match [cell.strip() for cell in line.split(",", len(MODERN) - 1)]:
+        case [version, memory, capability, mig, name]:
+            pass
+        case [version, memory, name]:
             capability, mig = "", ""
-        driver, size = driver_version(version), _number(memory)
-        if not _is_name(name) or (driver is None and size is None):
-            continue
-        drivers += [driver] if driver else []
-        gpus.append(
-            Gpu(
-                name=name,
-                compute_capability=capability if _CAPABILITY.fullmatch(capability) else None,
-                memory_mib=size or None,
-                partition="mig" if mig.lower() == "enabled" else "vgpu" if is_vgpu_name(name) else None,
-                source="nvidia-smi",
-            )
-        )
-    return drivers, tuple(gpus)
+        case _:
+            return None
+    driver, size = driver_version(version), _number(memory)
+    if not _is_name(name) or not (driver or (size and _is_absent(version))):
+        return None
+    gpu = Gpu(
+        name=name,
+        compute_capability=capability if _CAPABILITY.fullmatch(capability) else None,
+        memory_mib=size or None,
+        partition="mig" if mig.lower() == "enabled" else "vgpu" if is_vgpu_name(name) else None,
+        source="nvidia-smi",
+    )
+    return driver, gpu
 
 
 def read_header(text: str) -> Header:
@@ -124,7 +122,9 @@ def mig_instances(text: str, gpus: tuple[Gpu, ...]) -> dict[int, list[Gpu]]:
 
 
 def _with_instances(gpus: tuple[Gpu, ...], instances: dict[int, list[Gpu]]) -> tuple[Gpu, ...]:
-    return tuple(device for index, gpu in enumerate(gpus) for device in instances.get(index, [gpu]))
+    """Return the instances in place of their GPU; a GPU in MIG mode without any keeps its place, but not its memory."""
+    whole = [replace(gpu, memory_mib=None) if gpu.partition == "mig" else gpu for gpu in gpus]
+    return tuple(device for index, gpu in enumerate(whole) for device in instances.get(index, [gpu]))
 
 
 def _faults_in(*results: Result) -> tuple[Fault, ...]:

@@ -20,8 +20,8 @@ UNSLOTH_ONLY = ("unsloth", "unsloth_zoo", "bitsandbytes")
 def requirements(situation: Situation, draft: Draft, recipe: Recipe, request: Request) -> tuple[str, ...]:
     """Return the PyPI requirements of a chosen draft, flash-attn itself not among them."""
     stack = draft.stack
-    label = f"+{draft.torch.index}" if draft.torch.index and not draft.stack.torch_index else ""
-    label = "+cpu" if draft.torch.index == "cpu" else label
+    index = draft.torch.index
+    label = f"+{index}" if index and "/" not in index else ""
     wanted = [f"torch=={stack.torch}{label}"]
     if uses_xformers(situation, draft) and not request.only_flash_attn:
         wanted.append(f"xformers=={stack.xformers}")

@@ -15,6 +15,9 @@ from provisioner.planning.values import BuildChoice, Request
 ASSUMED = (ComputeCapability(8, 0),)
 """What a plan is made for when nothing states the GPU: the oldest one that flash-attn 2.x runs on."""
 
+ASSUMED_JETSON = (ComputeCapability(8, 7),)
+"""The same for a Jetson: Orin, the board of JetPack 6."""
+
 DATA_CENTRE = frozenset(
     [
         "A2",
@@ -101,7 +104,7 @@ def situation(machine: Machine, request: Request, recipes: Sequence[Recipe] = ()
     glibc = numbers(platform.glibc)[:2] if platform.glibc else None
     pythons = _pythons(machine)
     return Situation(
-        capabilities=capabilities or ASSUMED,
+        capabilities=capabilities or (ASSUMED_JETSON if is_jetson(machine) else ASSUMED),
         assumed_gpu=not capabilities and bool(nvidia(machine) or not knows_gpus(machine)),
         processor=processor_of(machine),
         windows_driver=wsl2 or windows,
@@ -149,13 +152,18 @@ def nvidia(machine: Machine) -> tuple[Gpu, ...]:
 def knows_gpus(machine: Machine) -> bool:
     """Say whether the list of GPUs is an answer, so that an empty one means that there is none.
 
-    A probe says so with the fault ``no-gpu``; facts that describe the whole platform but list no GPU and no driver say it too.
+    A probe says so with the fault ``no-gpu``; facts that describe the whole platform but list no GPU and no driver say it too,
+    and so does a CPU build of torch.
     A fragment, such as one error message, does not: there the GPU is simply not stated.
     """
     if machine.gpus or any(fault.code == "no-gpu" for fault in machine.faults):
         return True
-    described = machine.platform.os is not None or machine.platform.wsl is not None
-    return described and machine.driver.version is None
+    if machine.driver.version is not None:
+        return False
+    platform = machine.platform
+    windows = (platform.os or "").lower().startswith(("windows", "microsoft windows")) or platform.system == "windows"
+    described = platform.glibc is not None or (platform.wsl is not None and not windows)
+    return described or (machine.software.torch or "").endswith("+cpu")
 
 
 def processor_of(machine: Machine) -> str:

@@ -69,8 +69,12 @@ class Archive:
         with _our_errors(self.name), self._zip.open(member) as file:
             yield file
 
-    def extract(self, member: str, target: Path) -> Path:
-        """Write a member to the file ``target`` and return it."""
+    def extract(self, member: str, folder: Path) -> Path:
+        """Write a member to its place below ``folder`` and return its path; one that would lie elsewhere is refused."""
+        target = (folder / member).resolve()
+        if not target.is_relative_to(folder.resolve()):
+            raise MalformedBinary(f"{self.name} has a member outside its own folder: {member}")
+        target.parent.mkdir(parents=True, exist_ok=True)
         with self.member(member) as source, target.open("wb") as file:
             while block := source.read(_BLOCK):
                 file.write(block)

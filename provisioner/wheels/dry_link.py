@@ -21,17 +21,18 @@ DRIVER = ("libcuda.so.1", "libnvidia-ml.so.1")
 """Libraries of the driver: there on every machine with a GPU, and on none without."""
 
 SYSTEM = ("libstdc++.so.6", "libm.so.6", "libc.so.6", "libgcc_s.so.1", "libpthread.so.0", "libdl.so.2", "librt.so.1")
-"""What is loaded in every Python process that has imported torch; their versions are checked as floors, not here."""
+"""What is loaded in every Python process that has imported torch; of them only the versions are checked."""
 
 _FLOORS = ("GLIBC_", "GLIBCXX_", "CXXABI_", "GCC_")
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The result: symbols that nothing defines, and needed libraries that lie nowhere; both in the order of the file."""
+    """The result: symbols that nothing defines, needed libraries that lie nowhere, symbol versions that theirs lack (``GLIBCXX_3.4.32``)."""
 
     missing_symbols: tuple[str, ...]
     missing_libraries: tuple[str, ...]
+    missing_versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,13 @@ def missing_symbols(extension: Path, torch_lib_dir: Path) -> tuple[str, ...]:
     return link(demand_of(extension), torch_lib_dir).missing_symbols
 
 
-def demand_of(extension: Path) -> Demand:
-    """Read what an extension file asks for."""
+def demand_of(extension: Path, beside: Iterable[Path] = ()) -> Demand:
+    """Read what an extension file asks for; ``beside`` are the folders of libraries that come along with it."""
     with mapped(extension) as data:
         elf = Elf(data, extension.name)
         origin = str(extension.resolve().parent)
         own = (text.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for text in elf.search_path)
-        return Demand(elf.undefined, elf.needed, (Path(origin), *(Path(text) for text in own)))
+        return Demand(elf.undefined, elf.needed, (Path(origin), *(Path(text) for text in own), *beside))
 
 
 def link(demand: Demand, torch_lib_dir: Path) -> Link:
@@ -70,7 +71,29 @@ def link(demand: Demand, torch_lib_dir: Path) -> Link:
         if not unresolved:
             break
         _drop_provided(unresolved, library)
-    return Link(tuple(symbol.name for symbol in wanted if symbol.name in unresolved), absent)
+    missing = tuple(symbol.name for symbol in wanted if symbol.name in unresolved)
+    return Link(missing, absent, _missing_versions(demand.undefined, directories))
+
+
+def _missing_versions(undefined: Iterable[Undefined], directories: Sequence[Path]) -> tuple[str, ...]:
+    """Return the system's symbol versions that are asked for and that the library found here does not offer."""
+    asked = dict.fromkeys(
+        (symbol.library, symbol.version) for symbol in undefined if symbol.library in SYSTEM and symbol.version is not None
+    )
+    offered = {library: _versions_of(_find(library, directories)) for library in {library for library, _ in asked if library}}
+    return tuple(
+        version for library, version in asked if version and library and offered[library] and version not in offered[library]
+    )
+
+
+def _versions_of(path: Path | None) -> frozenset[str]:
+    if path is None:
+        return frozenset()
+    try:
+        with mapped(path) as data:
+            return Elf(data, path.name).version_definitions
+    except MalformedBinary:
+        return frozenset()
 
 
 def library_dirs(torch_lib_dir: Path) -> tuple[Path, ...]:

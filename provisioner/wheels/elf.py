@@ -31,9 +31,11 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _DYNAMIC = struct.Struct("<QQ")
 _VERNEED = struct.Struct("<HHIII")
+_VERDEF = struct.Struct("<HHHHIII")
+_VERDAUX = struct.Struct("<II")
 _VERNAUX = struct.Struct("<IHHII")
 STRTAB, DYNAMIC, NOBITS, DYNSYM = 3, 6, 8, 11
-GNU_HASH, GNU_VERNEED, GNU_VERSYM = 0x6FFFFFF6, 0x6FFFFFFE, 0x6FFFFFFF
+GNU_VERDEF, GNU_HASH, GNU_VERNEED, GNU_VERSYM = 0x6FFFFFFD, 0x6FFFFFF6, 0x6FFFFFFE, 0x6FFFFFFF
 _DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 14, 15, 29
 _MOST_VERSIONS = 10_000
 
@@ -185,6 +187,24 @@ class Elf:
                 return found
             offset += following
             steps += 1
+
+    @cached_property
+    def version_definitions(self) -> frozenset[str]:
+        """The symbol versions that a library offers (``GLIBCXX_3.4.29`` …); empty for one without versions."""
+        section = self.of_type(GNU_VERDEF)
+        if section is None:
+            return frozenset()
+        strings = self.linked(section)
+        found: set[str] = set()
+        offset = section.offset
+        while len(found) < _MOST_VERSIONS:
+            *_, auxiliary, following = self.unpack(_VERDEF, offset)
+            name, _ = self.unpack(_VERDAUX, offset + auxiliary)
+            found.add(self.string(strings.offset, strings.size, name))
+            if not following:
+                break
+            offset += following
+        return frozenset(found)
 
     def symbols(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield (index, name offset, binding, section index) of every dynamic symbol."""

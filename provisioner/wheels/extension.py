@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from provisioner.wheels.dry_link import demand_of, link
+from provisioner.wheels.dry_link import Demand, demand_of, link
 from provisioner.wheels.elf import MAGIC, Elf, mapped
 from provisioner.wheels.fatbin import Image, images_of
 from provisioner.wheels.inspection import Extension, sort_archs
@@ -15,9 +15,12 @@ from provisioner.wheels.linkage import Linkage, read_linkage
 from provisioner.wheels.stubs import stub_archs
 
 
-def inspect_extension(path: Path, *, against: Path | None = None, name: str | None = None) -> Extension:
+def inspect_extension(
+    path: Path, *, against: Path | None = None, name: str | None = None, beside: Iterable[Path] = ()
+) -> Extension:
     """Return what one extension or object file holds, linked against the torch libraries in ``against`` where given.
 
+    ``name`` is the path to report; ``beside`` are the folders of the libraries that come along with it.
     Raise `MalformedBinary` when it is no ELF file or damaged.
     """
     with mapped(path) as data:
@@ -30,7 +33,7 @@ def inspect_extension(path: Path, *, against: Path | None = None, name: str | No
             stubs=sort_archs(stub_archs(data, images)),
             images=count_images(images),
         )
-    return linked(found, path, against) if against else found
+    return linked(found, demand_of(path, beside), against) if against else found
 
 
 def count_images(images: Iterable[Image]) -> dict[str, int]:
@@ -54,10 +57,15 @@ def from_linkage(name: str, size: int, linkage: Linkage) -> Extension:
     )
 
 
-def linked(found: Extension, path: Path, against: Path) -> Extension:
-    """Return ``found`` with the result of the dry link of ``path``."""
-    result = link(demand_of(path), against)
-    return replace(found, undefined=result.missing_symbols, missing_libraries=result.missing_libraries)
+def linked(found: Extension, demand: Demand, against: Path) -> Extension:
+    """Return ``found`` with the result of linking ``demand`` against the torch libraries in ``against``."""
+    result = link(demand, against)
+    return replace(
+        found,
+        undefined=result.missing_symbols,
+        missing_libraries=result.missing_libraries,
+        missing_versions=result.missing_versions,
+    )
 
 
 def starts_as_elf(path: Path) -> bool:

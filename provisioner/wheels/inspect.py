@@ -52,7 +52,7 @@ def _is_interpreter(path: Path) -> bool:
 def _inspect_file(path: Path, against: Path | None) -> Inspection:
     empty = Inspection(str(path), Subject.EXTENSION, against=str(against) if against else None)
     found = with_extensions(empty, [inspect_extension(path, against=against)])
-    return replace(found, kernels=bool(found.archs))
+    return replace(found, kernels=has_kernels(found))
 
 
 def _inspect_url(url: str, against: Path | None) -> Inspection:
@@ -85,4 +85,5 @@ def _inspect_environment(path: Path, against: Path | None, package: str) -> Insp
     compiled = [(name, file) for name, file in found.files if ".so" in Path(name).suffixes and file.is_file()]
     extensions = [inspect_extension(file, against=libraries, name=name) for name, file in compiled if starts_as_elf(file)]
     notes = () if libraries else ("there is no torch in this environment: symbols were not checked",)
-    return replace(with_extensions(empty, extensions), kernels=has_kernels(empty, extensions), notes=notes)
+    result = with_extensions(empty, extensions)
+    return replace(result, kernels=has_kernels(result), notes=notes)

@@ -22,7 +22,7 @@ class Extension:
     """One compiled file. ``archs`` are all architectures with device code, ``stubs`` those of them whose kernels do nothing.
 
     ``size`` is in bytes; ``images`` counts the pieces of device code of each architecture. ``complete`` is False when only its beginning was read.
-    ``undefined`` and ``missing_libraries`` are None until it was linked against a torch.
+    ``undefined``, ``missing_libraries`` and ``missing_versions`` are None until it was linked against a torch.
     """
 
     path: str
@@ -39,6 +39,7 @@ class Extension:
     torch_libs: tuple[str, ...] = ()
     undefined: tuple[str, ...] | None = None
     missing_libraries: tuple[str, ...] | None = None
+    missing_versions: tuple[str, ...] | None = None
     complete: bool = True
 
 
@@ -47,7 +48,7 @@ class Inspection:
     """What ``subject`` holds, over all its extensions. None means: it does not say, or it cannot be told.
 
     ``kernels`` is False where its Python code imports a compiled module (``missing_module``) that is not there. ``torch`` is the release
-    that it is made for, by its name or metadata. ``undefined`` and ``missing_libraries`` are None unless it was linked against the torch of
+    that it is made for, by its name or metadata. ``undefined`` and the two after it are None unless it was linked against the torch of
     ``against``. ``complete`` is False when a remote wheel was read in part; ``bytes_read`` of ``bytes_total`` were moved then.
     """
 
@@ -68,6 +69,7 @@ class Inspection:
     missing_module: str | None = None
     undefined: tuple[str, ...] | None = None
     missing_libraries: tuple[str, ...] | None = None
+    missing_versions: tuple[str, ...] | None = None
     against: str | None = None
     extensions: tuple[Extension, ...] = ()
     complete: bool = True
@@ -96,6 +98,7 @@ def with_extensions(empty: Inspection, extensions: Iterable[Extension]) -> Inspe
         torch_libs=tuple(dict.fromkeys(name for one in found for name in one.torch_libs)),
         undefined=_joined([one.undefined for one in found]),
         missing_libraries=_joined([one.missing_libraries for one in found]),
+        missing_versions=_joined([one.missing_versions for one in found]),
         extensions=found,
         complete=empty.complete and all(one.complete for one in found),
     )

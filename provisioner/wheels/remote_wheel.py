@@ -16,9 +16,9 @@ from pathlib import Path
 from provisioner import download, paths, progress
 from provisioner.wheels.archive import Archive
 from provisioner.wheels.beginning import Beginning, read_beginning
-from provisioner.wheels.dry_link import Demand, link
+from provisioner.wheels.dry_link import Demand, demand_of
 from provisioner.wheels.elf import MAGIC
-from provisioner.wheels.extension import count_images, from_linkage, inspect_extension
+from provisioner.wheels.extension import count_images, from_linkage, inspect_extension, linked, starts_as_elf
 from provisioner.wheels.filename import WheelName
 from provisioner.wheels.inspection import Extension, Inspection, sort_archs, with_extensions
 from provisioner.wheels.linkage import Linkage
@@ -61,7 +61,7 @@ def inspect_remote(url: str, against: Path | None = None) -> Inspection:
     found_all = with_extensions(empty, extensions)
     return replace(
         found_all,
-        kernels=has_kernels(empty, extensions),
+        kernels=has_kernels(found_all),
         bytes_read=file.moved,
         bytes_total=file.size,
         notes=_notes(extensions, file),
@@ -74,15 +74,29 @@ def _look_into(
     """Return what one member tells for at most ``budget`` bytes; None when it is no ELF file."""
     file.horizon = info.header_offset + _LOCAL_HEADER + min(info.compress_size, int(budget))
     if info.compress_size + _LOCAL_HEADER + CHUNK <= budget:
-        path = archive.extract(info.filename, folder / "whole.so")
-        with path.open("rb") as begin:
-            is_elf = begin.read(4) == MAGIC
-        return inspect_extension(path, against=against, name=info.filename) if is_elf else None
+        path = archive.extract(info.filename, folder)
+        found = inspect_extension(path, name=info.filename) if starts_as_elf(path) else None
+        if found is None or against is None:
+            return found
+        return _linked(found, demand_of(path), archive, against)
     data = _first_bytes(archive, info, file, budget)
     if data[:4] != MAGIC:
         return None
-    found = _described(info, data, read_beginning(data, info.filename), against)
-    return replace(found, complete=len(data) == info.file_size)
+    begin = read_beginning(data, info.filename)
+    found = replace(_described(info, data, begin), complete=len(data) == info.file_size)
+    if against is None or begin.undefined is None or begin.linkage is None:
+        return found
+    return _linked(found, Demand(begin.undefined, begin.linkage.needed), archive, against)
+
+
+def _linked(found: Extension, demand: Demand, archive: Archive, against: Path) -> Extension:
+    """Link against torch; where the wheel brings a needed library along that was not read, its symbols cannot be judged."""
+    result = linked(found, demand, against)
+    own = {info.filename.rpartition("/")[2] for info in archive.compiled()}
+    if own.isdisjoint(demand.needed):
+        return result
+    absent = tuple(name for name in result.missing_libraries or () if name not in own)
+    return replace(result, undefined=None, missing_libraries=absent)
 
 
 def _first_bytes(archive: Archive, info: zipfile.ZipInfo, file: RemoteFile, budget: float) -> bytes:
@@ -97,18 +111,14 @@ def _first_bytes(archive: Archive, info: zipfile.ZipInfo, file: RemoteFile, budg
     return bytes(data)
 
 
-def _described(info: zipfile.ZipInfo, data: bytes, begin: Beginning, against: Path | None) -> Extension:
+def _described(info: zipfile.ZipInfo, data: bytes, begin: Beginning) -> Extension:
     inside = [image for image in begin.images if image.offset + image.size <= len(data)]
-    found = replace(
+    return replace(
         from_linkage(info.filename, info.file_size, begin.linkage or Linkage()),
         archs=sort_archs(image.arch for image in begin.images),
         stubs=sort_archs(stub_archs(data, inside)),
         images=count_images(begin.images),
     )
-    if against is None or begin.undefined is None or begin.linkage is None:
-        return found
-    result = link(Demand(begin.undefined, begin.linkage.needed), against)
-    return replace(found, undefined=result.missing_symbols, missing_libraries=result.missing_libraries)
 
 
 def _notes(extensions: list[Extension], file: RemoteFile) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from provisioner.capability import ComputeCapability
 from provisioner.machine.facts import Machine
 from provisioner.wheels.inspection import Extension, Inspection, with_extensions
 from provisioner.wheels.linkage import Abi, version_key
+from provisioner.wheels.python_side import DISTRIBUTIONS
 
 _ARCH = re.compile(r"(sm|compute)_(\d+)([af]?)")
 _SHOWN = 3
@@ -83,7 +84,7 @@ def reject_reasons(inspection: Inspection, target: Target) -> tuple[Reason, ...]
     """
     inspection = with_extensions(inspection, _relevant(inspection.extensions, target.torch_cuda))
     return (
-        *_without_kernels(inspection),
+        *_without_kernels(inspection, target),
         *_tags(inspection, target),
         *_architectures(inspection, target),
         *_libraries(inspection, target),
@@ -97,11 +98,15 @@ def _relevant(extensions: tuple[Extension, ...], torch_cuda: str | None) -> list
     return matching if _cuda_majors(matching) else for_cuda or list(extensions)
 
 
-def _without_kernels(inspection: Inspection) -> list[Reason]:
-    if inspection.missing_module is None:
-        return []
-    text = f"it holds no kernels: its Python code imports {inspection.missing_module}, which is not in it; `import` would fail"
-    return [Reason("no-kernels", text)]
+def _without_kernels(inspection: Inspection, target: Target) -> list[Reason]:
+    if inspection.missing_module is not None:
+        text = (
+            f"it holds no kernels: its Python code imports {inspection.missing_module}, which is not in it; `import` would fail"
+        )
+        return [Reason("no-kernels", text)]
+    if target.gpus and inspection.kernels is False and not inspection.archs and inspection.distribution in DISTRIBUTIONS:
+        return [Reason("no-kernels", "its compiled module holds no code for NVIDIA GPUs (a ROCm or CPU build)")]
+    return []
 
 
 def _tags(inspection: Inspection, target: Target) -> list[Reason]:
@@ -136,16 +141,18 @@ def _platform_fits(platform: str, target: Target) -> bool:
 
 
 def _architectures(inspection: Inspection, target: Target) -> list[Reason]:
-    if not inspection.archs or not inspection.complete:
-        return _stubs_only(inspection, target) if inspection.stubs else []
-    reasons = []
-    for text in target.gpus:
+    if inspection.stubs and not inspection.working_archs and not target.gpus:
+        return [_stub_reason(inspection.stubs, "GPUs below 8.0")]
+    found = []
+    for text in target.gpus if inspection.archs else ():
         gpu = ComputeCapability.parse(text)
         if any(_has_kernels_for(gpu, one) for one in inspection.extensions):
             continue
-        stubs = [arch for arch in inspection.stubs if runs_on(arch, gpu)]
-        reasons.append(_stub_reason(stubs, text) if stubs else _no_image(inspection, text))
-    return reasons or _stubs_only(inspection, target)
+        if stubs := [arch for arch in inspection.stubs if runs_on(arch, gpu)]:
+            found.append(_stub_reason(stubs, text))
+        elif inspection.complete:
+            found.append(_no_image(inspection, text))
+    return found
 
 
 def _has_kernels_for(gpu: ComputeCapability, extension: Extension) -> bool:
@@ -167,16 +174,9 @@ def _stub_reason(stubs: Iterable[str], gpu: str) -> Reason:
     )
 
 
-def _stubs_only(inspection: Inspection, target: Target) -> list[Reason]:
-    """A build of nothing but stubs is refused whatever the machine."""
-    if inspection.working_archs or not inspection.stubs or target.gpus:
-        return []
-    return [_stub_reason(inspection.stubs, "GPUs below 8.0")]
-
-
 def _libraries(inspection: Inspection, target: Target) -> list[Reason]:
-    reasons = []
-    if inspection.glibc and target.glibc and version_key(inspection.glibc) > version_key(target.glibc):
+    reasons = [_missing_version(version) for version in _highest_of_each(inspection.missing_versions or ())]
+    if not reasons and inspection.glibc and target.glibc and version_key(inspection.glibc) > version_key(target.glibc):
         text = f"it needs glibc {inspection.glibc}, this system has {target.glibc}; importing it fails with `GLIBC_{inspection.glibc}' not found"
         reasons.append(Reason("glibc-too-old", text))
     if inspection.missing_libraries:
@@ -190,6 +190,17 @@ def _libraries(inspection: Inspection, target: Target) -> list[Reason]:
 def _missing_libraries(names: tuple[str, ...]) -> Reason:
     code = "libcudart-missing" if any(name.startswith("libcudart") for name in names) else "library-missing"
     return Reason(code, f"it needs {', '.join(names)}, which neither torch, its CUDA packages nor the system has")
+
+
+def _highest_of_each(versions: Iterable[str]) -> list[str]:
+    """Return the highest of GLIBC_…, of GLIBCXX_… and of the others."""
+    return list({version.partition("_")[0]: version for version in sorted(versions, key=version_key)}.values())
+
+
+def _missing_version(version: str) -> Reason:
+    code = "glibc-too-old" if version.startswith("GLIBC_") else "libstdcxx-too-old"
+    library = "C library" if version.startswith("GLIBC_") else "libstdc++"
+    return Reason(code, f"the {library} here has no {version}: `version `{version}' not found` at import")
 
 
 def _major(version: str) -> str:

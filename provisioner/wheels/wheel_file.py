@@ -9,24 +9,25 @@ from provisioner import paths, progress
 from provisioner.wheels.archive import Archive
 from provisioner.wheels.extension import inspect_extension, starts_as_elf
 from provisioner.wheels.filename import WheelName
-from provisioner.wheels.inspection import Extension, Inspection, Subject, with_extensions
+from provisioner.wheels.inspection import Inspection, Subject, with_extensions
 from provisioner.wheels.python_side import interface_files, missing_module
 
 
 def inspect_wheel(path: Path, against: Path | None = None) -> Inspection:
-    """Return what a wheel file holds; its extensions are unpacked one at a time into a scratch folder. Raise `MalformedBinary`."""
+    """Return what a wheel file holds; its compiled files are unpacked into a scratch folder for that. Raise `MalformedBinary`."""
     with path.open("rb") as stream, paths.scratch_dir("inspect") as folder:
         archive = Archive(stream, path.name)
         empty = describe(archive, path.name, against)
-        extensions = []
         with progress.task(f"inspect {path.name}", unit="files") as task:
-            for index, info in enumerate(archive.compiled()):
-                file = archive.extract(info.filename, folder / f"{index}.so")
+            files = [(info.filename, archive.extract(info.filename, folder)) for info in archive.compiled()]
+            beside = sorted({file.parent for _, file in files})
+            extensions = []
+            for name, file in files:
                 if starts_as_elf(file):
-                    extensions.append(inspect_extension(file, against=against, name=info.filename))
-                file.unlink()
+                    extensions.append(inspect_extension(file, against=against, name=name, beside=beside))
                 task.advance()
-    return replace(with_extensions(empty, extensions), kernels=has_kernels(empty, extensions))
+    found = with_extensions(empty, extensions)
+    return replace(found, kernels=has_kernels(found))
 
 
 def describe(archive: Archive, filename: str, against: Path | None) -> Inspection:
@@ -45,13 +46,13 @@ def describe(archive: Archive, filename: str, against: Path | None) -> Inspectio
     )
 
 
-def has_kernels(empty: Inspection, extensions: list[Extension]) -> bool | None:
-    """Say whether there is device code: False where a module is missing or all extensions are here and have none."""
-    if empty.missing_module is not None:
+def has_kernels(found: Inspection) -> bool | None:
+    """Say whether there is working device code: False where a module is missing, or where all was read and nothing works."""
+    if found.missing_module is not None:
         return False
-    if any(one.images for one in extensions):
+    if found.working_archs:
         return True
-    return False if extensions and all(one.complete for one in extensions) else None
+    return False if found.extensions and found.complete else None
 
 
 def pinned_torch(requirements: list[str]) -> str | None:

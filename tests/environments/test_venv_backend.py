@@ -51,7 +51,7 @@ def test_locked_packages_are_installed_and_run_whatever_the_path(tmp_path: Path,
         settings = IndexSettings("pip", f"{server.url}/simple")
         packages = resolve(["toy"], Target(HERE, glibc="2.31"), settings)
         venv_backend.make_venv(prefix, Path(sys.executable), settings)
-        venv_backend.install(prefix, packages, settings)
+        venv_backend.install(prefix / "bin/python", packages, settings)
     activation.write_activation_variables(prefix, {"TOY_MODE": "it's on"})
     assert subprocess.run([prefix / "bin/toy"], capture_output=True, text=True, timeout=60).stdout == "toy runs\n"
     shell = f'. "{prefix}/bin/activate"; python -c "import os, sys; print(sys.prefix, os.environ[\'TOY_MODE\'])"'
@@ -68,7 +68,7 @@ def test_a_wheel_swapped_after_locking_is_refused_and_nothing_of_it_installed(tm
         make_wheel(index / "files", "lib", "2.0", files={"lib/__init__.py": "evil = True\n"})
         venv_backend.make_venv(prefix, Path(sys.executable), settings)
         with pytest.raises(IntegrityError) as caught:
-            venv_backend.install(prefix, packages, settings)
+            venv_backend.install(prefix / "bin/python", packages, settings)
     assert caught.value.exit_code == 5
     assert list(prefix.glob("lib/python*/site-packages/lib*")) == []
 
@@ -82,4 +82,4 @@ def test_a_server_that_went_away_is_exit_4(tmp_path: Path, index: Path, monkeypa
     prefix = tmp_path / "g"
     venv_backend.make_venv(prefix, Path(sys.executable), settings)
     with pytest.raises(SourceUnreachable):
-        venv_backend.install(prefix, packages, settings)
+        venv_backend.install(prefix / "bin/python", packages, settings)

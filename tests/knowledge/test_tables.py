@@ -17,12 +17,14 @@ from provisioner.knowledge import (
     packages,
     tables,
     torch_builds,
+    wheel_index,
 )
 
 LOADERS: dict[str, Callable[[], Any]] = {
     "archs": archs.archs,
     "bitsandbytes": packages.bitsandbytes,
     "compilers": compilers.host_compilers,
+    "conda_builds": wheel_index.conda_builds,
     "cuda_drivers": drivers.bundled,
     "cuda_forward_compatibility": drivers.forward_compatibility,
     "cuda_minor_compatibility": lambda: tuple(drivers.minor_compatibility().values()),

@@ -1,0 +1,238 @@
+"""``provision build``: one flash-attn wheel for one interpreter, from source."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from provisioner.cli.options import speaking
+
+if TYPE_CHECKING:
+    from provisioner.building.build import BuildOrder, Prepared
+    from provisioner.building.schedule import Forecast
+    from provisioner.cli.console import Output
+    from provisioner.planning.values import KernelSelection
+
+
+def _words(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Split ``64,128`` and repeated options alike."""
+    return tuple(word for value in values for word in value.replace(",", " ").split())
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    words = _words(context, parameter, values)
+    if bad := [word for word in words if not word.isdigit()]:
+        raise click.BadParameter(f"{bad[0]!r} is not a head dim")
+    return tuple(int(word) for word in words)
+
+
+@click.command(short_help="Compile flash-attn from source into a wheel.")
+@click.option("--version", "version", default="2.8.3.post2", show_default=True, help="The flash-attn release to build.")
+@click.option("--source", help="Another source tree: a folder, an archive, or a URL (with --sha256). Its own setup.py is run.")
+@click.option("--sha256", help="The hash of --source.")
+@click.option(
+    "--arch",
+    "archs",
+    multiple=True,
+    callback=_words,
+    help="sm_90 (binary) or compute_75 (PTX); repeatable. Default: this machine's GPUs.",
+)
+@click.option(
+    "--kernels",
+    type=click.Choice(["full", "unsloth"]),
+    help="A kernel set: upstream's, or what Unsloth's models use (the default).",
+)
+@click.option("--head-dims", multiple=True, callback=_numbers, help="Head dims, such as 64,128.")
+@click.option("--dtypes", multiple=True, callback=_words, help="fp16, bf16.")
+@click.option("--features", multiple=True, callback=_words, help="backward, varlen, local, softcap, uneven, dropout, alibi.")
+@click.option(
+    "--for-model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take what a model's config.json needs."
+)
+@click.option("--python", "python", type=click.Path(path_type=Path), help="The interpreter with the torch to build for.")
+@click.option("--cuda-home", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The CUDA toolkit to use.")
+@click.option("--fetch-compiler", is_flag=True, help="Take the CUDA 13 compiler from the package index.")
+@click.option("--cxx", help="The C++ compiler to use.")
+@click.option("--index-url", help="The package index that has the sdist.")
+@click.option("--jobs", "-j", type=click.IntRange(1), help="At most so many units at once (fewer when memory is short).")
+@click.option("--dry-run", is_flag=True, help="Print what would be compiled and what it costs; compile nothing.")
+@click.option("--output-dir", "-o", type=click.Path(file_okay=False, path_type=Path), help="Copy the wheel there.")
+@speaking
+def command(*, output: Output, offline: bool, yes: bool, dry_run: bool, output_dir: Path | None, **options: Any) -> None:
+    """Compile flash-attn for the torch of one interpreter: only the architectures and kernels asked for, never twice.
+
+    What is left out raises an error at run time that names the rebuild command. An interrupted build continues.
+    """
+    if options["source"]:
+        _build_tree(output, options, output_dir, dry_run=dry_run)
+        return
+    from provisioner.building.build import build_flash_attn, forecast_build, prepare
+
+    order = _order(options)
+    if dry_run:
+        prepared = prepare(order)
+        _show_forecast(output, prepared, forecast_build(prepared))
+        return
+    with output.progress():
+        built = build_flash_attn(order)
+    wheel = _copied(built.path, output_dir)
+    if output.as_json:
+        output.document(build={**_fields(built), "path": str(wheel)})
+        return
+    how = (
+        "was in the wheelhouse"
+        if built.reused
+        else f"{len(built.compiled)} compiles, {built.seconds:.0f} s, {built.peak_mib / 1024:.1f} GiB at most"
+    )
+    output.say(f"{wheel}\nflash-attn {built.version} for {', '.join(built.archs)} ({how})")
+
+
+def _fields(built: Any) -> dict[str, Any]:
+    from provisioner.codec import to_builtins
+
+    fields: dict[str, Any] = to_builtins(built)
+    return fields
+
+
+def _order(options: dict[str, Any]) -> BuildOrder:
+    from provisioner.building.build import BuildOrder
+
+    return BuildOrder(
+        python=_python(options["python"]),
+        archs=options["archs"] or _archs_here(),
+        version=options["version"],
+        kernels=_kernels(options),
+        cuda_root=_cuda_root(options),
+        cxx=options["cxx"],
+        jobs=options["jobs"],
+        index_url=options["index_url"],
+    )
+
+
+def _kernels(options: dict[str, Any]) -> KernelSelection:
+    from provisioner.building.releases import find_release
+    from provisioner.building.selection import choose, for_model, preset
+    from provisioner.errors import UsageError
+
+    release = find_release(options["version"])
+    if options["for_model"]:
+        if options["kernels"]:
+            raise UsageError("--for-model and --kernels exclude each other")
+        import json
+
+        try:
+            config = json.loads(options["for_model"].read_text())
+        except ValueError as error:
+            raise UsageError(f"{options['for_model']} is not JSON: {error}") from error
+        if not isinstance(config, dict):
+            raise UsageError(f"{options['for_model']} is not a model's config.json")
+        base = for_model(config)
+    else:
+        base = preset(options["kernels"] or "unsloth", release)
+    return choose(release, base, head_dims=options["head_dims"], dtypes=options["dtypes"], features=options["features"])
+
+
+def _python(named: Path | None) -> Path:
+    """Return the interpreter: the named one, the active environment's, or the one that runs this."""
+    if named:
+        found = shutil.which(str(named))
+        return Path(found) if found else named
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        active = Path(os.environ.get(variable, "")) / "bin" / "python"
+        if os.environ.get(variable) and active.exists():
+            return active
+    return Path(sys.executable)
+
+
+def _cuda_root(options: dict[str, Any]) -> Path | None:
+    named: Path | None = options["cuda_home"]
+    if named or not options["fetch_compiler"]:
+        return named
+    from provisioner.building.target import read_target
+    from provisioner.building.toolchain import install_wheels
+
+    index = ["--default-index", options["index_url"]] if options["index_url"] else []
+    return install_wheels(read_target(_python(options["python"])).torch.cuda or "0.0", index_arguments=index)
+
+
+def _archs_here() -> tuple[str, ...]:
+    """Return the architectures of this machine's GPUs. Raise `UsageError` when there is none."""
+    from provisioner.errors import UsageError
+    from provisioner.machine.probe import probe
+
+    capabilities = {gpu.capability for gpu in probe().gpus}
+    archs = tuple(capability.sm for capability in sorted(found for found in capabilities if found))
+    if not archs:
+        raise UsageError("this machine has no NVIDIA GPU to build for", hints=["name one: --arch sm_90"], code="no-arch")
+    return archs
+
+
+def _show_forecast(output: Output, prepared: Prepared, forecast: Forecast) -> None:
+    if output.as_json:
+        units = [
+            {"name": unit.name, "seconds": unit.cost.seconds, "peak_mib": unit.cost.peak_mib} for unit in prepared.graph.units
+        ]
+        output.document(
+            forecast=forecast,
+            units=units,
+            version=prepared.version,
+            key=prepared.digest,
+            patches=prepared.patches,
+            stubs=len(prepared.selection.stubbed),
+        )
+        return
+    output.say(f"flash-attn {prepared.version} for {', '.join(prepared.key.archs)}, torch {prepared.target.torch.version}")
+    output.say(f"CUDA {prepared.toolchain.version} at {prepared.toolchain.root}, {prepared.key.host_compiler}")
+    for unit in prepared.graph.units:
+        output.say(f"  {unit.cost.seconds:6.0f} CPU-s  {unit.cost.peak_mib / 1024:4.1f} GiB  {unit.name}")
+    output.say(
+        f"{forecast.units} units, {len(prepared.selection.stubbed)} kernels as stubs, {forecast.cpu_seconds / 60:.0f} CPU-minutes"
+    )
+    output.say(
+        f"{forecast.jobs.total} at once: about {forecast.wall_seconds / 60:.0f} min, {forecast.peak_mib / 1024:.1f} GiB at most, "
+        f"{forecast.temporary_mib / 1024:.1f} GiB of disk"
+    )
+
+
+def _copied(wheel: Path, folder: Path | None) -> Path:
+    if folder is None:
+        return wheel
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{wheel.name}.partial"
+    shutil.copyfile(wheel, partial)
+    os.replace(partial, folder / wheel.name)
+    return folder / wheel.name
+
+
+def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None, *, dry_run: bool) -> None:
+    from provisioner.building.foreign import TreeOrder, build_tree
+    from provisioner.building.sources import NamedTree
+    from provisioner.errors import UsageError
+
+    if not options["archs"]:
+        raise UsageError("--source needs --arch", hints=["provision build --source … --arch sm_70"], code="no-arch")
+    for name in ("kernels", "head_dims", "dtypes", "features", "for_model"):
+        if options[name]:
+            raise UsageError(f"--{name.replace('_', '-')} has no meaning for a named source: its own setup.py decides")
+    order = TreeOrder(
+        source=NamedTree(options["source"], options["sha256"]),
+        python=_python(options["python"]),
+        archs=options["archs"],
+        cuda_root=_cuda_root(options),
+        cxx=options["cxx"],
+        jobs=options["jobs"],
+    )
+    if dry_run:
+        output.say("a named source is built by its own setup.py; its units are not known beforehand")
+        return
+    with output.progress():
+        built = build_tree(order)
+    wheel = _copied(built.path, output_dir)
+    if output.as_json:
+        output.document(build={**_fields(built), "path": str(wheel)})
+    else:
+        output.say(f"{wheel}\nnothing is promised about this tree: `provision inspect {wheel}` shows what it holds")

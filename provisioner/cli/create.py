@@ -1,0 +1,145 @@
+"""``provision create``: from this machine to a proved environment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from provisioner.cli.console import Output
+from provisioner.cli.options import speaking
+from provisioner.cli.selection import Selection, selecting
+
+if TYPE_CHECKING:
+    from provisioner.environments.store import Environment
+    from provisioner.indexes import IndexSettings
+    from provisioner.locking.values import Lock
+    from provisioner.machine.facts import Machine
+    from provisioner.planning.values import Plan
+
+
+@click.command("create")
+@click.argument("name")
+@click.option("--replace", "replacing", is_flag=True, help="Make NAME anew; the old one stays for `provision rollback`.")
+@click.option("--no-verify", is_flag=True, help="Do not check the result (recorded in the manifest).")
+@click.option("--dry-run", is_flag=True, help="Plan and lock, make nothing.")
+@click.option("--lock", "lock_file", type=click.Path(path_type=Path), metavar="FILE", help="Make exactly what this lock says.")
+@click.option("-o", "--lock-out", type=click.Path(path_type=Path), metavar="FILE", help="Write the lock there as well.")
+@click.option("--channel", "channels", multiple=True, metavar="NAME|URL|PATH", help="Use this conda channel (repeatable).")
+@click.option("--cuda-toolkit", metavar="DIR|index", help="Compile with this toolkit; `index` takes the package index's.")
+@click.option("--jobs", type=click.IntRange(1), help="Compile at most this many units at a time (fewer if memory is short).")
+@selecting
+@speaking
+def command(
+    name: str,
+    replacing: bool,
+    no_verify: bool,
+    dry_run: bool,
+    lock_file: Path | None,
+    lock_out: Path | None,
+    channels: tuple[str, ...],
+    cuda_toolkit: str | None,
+    jobs: int | None,
+    selection: Selection,
+    output: Output,
+    offline: bool,
+    yes: bool,
+) -> None:
+    """Make the environment NAME for this machine, or for the one that the options describe.
+
+    Facts, plan, lock, packages, flash-attn, proof: NAME appears when all of it is done. Exit codes are listed in the README.
+    """
+    from provisioner import progress
+    from provisioner.cli.plan_text import plan_lines
+    from provisioner.cli.sources import with_sources
+    from provisioner.environments.create import CreateOptions, check_free, check_machine, create
+    from provisioner.indexes import read_index_settings
+    from provisioner.locking.conda_lock_file import write_lock
+
+    check_free(name, replace=replacing or dry_run)
+    settings = read_index_settings()
+    with output.progress():
+        machine = with_sources(selection.machine, settings, channels)
+        lock, plan = _read_lock(lock_file) if lock_file else (None, _plan(machine, selection))
+        if not output.as_json and not output.quiet:
+            for line in plan_lines(machine, plan):
+                output.say(line)
+        if not dry_run:
+            for warning in check_machine(plan, machine, toolkit=cuda_toolkit):
+                progress.note(warning)
+        lock = lock or _lock(plan, machine, settings, channels, cuda_toolkit)
+        if lock_out is not None:
+            write_lock(lock, lock_out)
+        environment = None
+        if not dry_run:
+            options = CreateOptions(replacing, not no_verify, cuda_toolkit, jobs)
+            environment = create(name, plan, machine, lock, settings, options)
+    _report(output, machine, plan, lock, lock_out, environment)
+
+
+def _plan(machine: Machine, selection: Selection) -> Plan:
+    from provisioner.planning.catalog import load_catalog
+    from provisioner.planning.plan import make_plan
+
+    return make_plan(machine, selection.request, load_catalog(selection.recipe_dirs))
+
+
+def _read_lock(path: Path) -> tuple[Lock, Plan]:
+    from provisioner.errors import UsageError
+    from provisioner.locking.conda_lock_file import read_lock
+    from provisioner.locking.lock import plan_of
+
+    lock = read_lock(path)
+    plan = plan_of(lock)
+    if plan is None:
+        raise UsageError(
+            f"{path} carries no plan of ours",
+            why="another tool made it, so nothing says which flash-attn and GPUs it is for",
+            hints=[f"provision lock -o {path}"],
+            code="foreign-lock",
+        )
+    return lock, plan
+
+
+def _lock(plan: Plan, machine: Machine, settings: IndexSettings, channels: tuple[str, ...], toolkit: str | None) -> Lock:
+    from provisioner.environments.toolkit import requirements
+    from provisioner.locking.lock import LockOptions, make_lock
+
+    toolchain = requirements(plan, machine, toolkit)
+    return make_lock(plan, machine, settings, LockOptions(channels, toolchain=toolchain))
+
+
+def _report(
+    output: Output, machine: Machine, plan: Plan, lock: Lock, lock_out: Path | None, environment: Environment | None
+) -> None:
+    written = str(lock_out.absolute()) if lock_out else None
+    if output.as_json:
+        made = None
+        if environment is not None:
+            made = {
+                "name": environment.name,
+                "prefix": str(environment.prefix),
+                "python": str(environment.python),
+                "receipt": environment.manifest.receipt,
+            }
+        output.document(
+            machine=machine,
+            plan=replace(plan, candidates=()),
+            lock={"path": written, "packages": len(lock.packages)},
+            environment=made,
+        )
+        return
+    if output.quiet:
+        return
+    if environment is None:
+        output.say(f"{'lock':<13}{len(lock.packages)} packages resolved{f', written to {lock_out}' if lock_out else ''}")
+        output.say("dry run: nothing was made")
+        return
+    receipt = environment.manifest.receipt
+    proved = "not verified (--no-verify)" if receipt is None else f"{len(receipt.checks)} checks in {receipt.seconds:.0f} s"
+    output.say(f"{'environment':<13}{environment.prefix}")
+    output.say(f"{'proof':<13}{proved}")
+    output.say()
+    output.say(f'use it:  eval "$(provision activate {environment.name})"   or   provision run {environment.name} python …')

@@ -1,0 +1,71 @@
+"""Getting the flash-attn of a plan: fetched or built, and proved on paper before it goes into an environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from provisioner import download, paths
+from provisioner.environments.toolkit import toolkit_from_lock, toolkit_on_machine
+from provisioner.errors import IntegrityError
+from provisioner.indexes import IndexSettings
+from provisioner.locking.values import Lock, LockedPackage
+from provisioner.machine.facts import Machine
+from provisioner.planning.values import KernelSelection, Plan, Route
+
+
+def obtain_wheel(
+    python: Path,
+    plan: Plan,
+    machine: Machine,
+    lock: Lock,
+    settings: IndexSettings,
+    *,
+    toolkit: str | None = None,
+    jobs: int | None = None,
+) -> Path | None:
+    """Return the wheel of the plan's flash-attn for the interpreter ``python``, None when the plan has none.
+
+    ``python`` must already have its torch: a build compiles against it. Raise `SourceUnreachable`, `IntegrityError` or `BuildFailed`.
+    """
+    package = lock.find("flash-attn")
+    if plan.flash_attn is None or package is None:
+        return None
+    if plan.route is Route.WHEEL:
+        return fetch_wheel(package)
+    if plan.backend == "conda" and toolkit is None:
+        root = None  # the prefix has its own
+    else:
+        root = toolkit_on_machine(plan, machine, toolkit) or toolkit_from_lock(lock, settings)
+    return _build(python, plan, package, settings, root, jobs)
+
+
+def fetch_wheel(package: LockedPackage) -> Path:
+    """Return the locked wheel from the cache, fetching it when it is not there."""
+    folder = paths.cache_dir() / "wheels" / package.sha256[:16]
+    return download.fetch(package.url, folder / package.filename, sha256=package.sha256, label=package.filename)
+
+
+def _build(
+    python: Path, plan: Plan, package: LockedPackage, settings: IndexSettings, root: Path | None, jobs: int | None
+) -> Path:
+    from provisioner.building.build import BuildOrder, build_flash_attn
+    from provisioner.building.releases import find_release
+
+    assert plan.flash_attn is not None
+    release = find_release(plan.flash_attn.version)
+    if release.sha256 != package.sha256:
+        raise IntegrityError(
+            f"the lock's sdist of flash-attn {release.version} is not the known one", why=f"known {release.sha256}"
+        )
+    place = paths.cache_dir() / "sources" / release.sha256[:16] / release.filename
+    download.fetch(package.url, place, sha256=package.sha256, size=release.size)
+    order = BuildOrder(
+        python=python,
+        archs=plan.flash_attn.archs,
+        version=plan.flash_attn.version,
+        kernels=plan.flash_attn.kernels or KernelSelection(),
+        cuda_root=root,
+        jobs=jobs,
+        index_url=settings.default,
+    )
+    return build_flash_attn(order).path

@@ -1,0 +1,108 @@
+"""First stage: does everything import, what is installed, and which devices does torch see."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+from contextlib import suppress
+from typing import Any
+
+from provisioner.verifying.child.protocol import Reporter
+
+MODULES = ("torch", "flash_attn", "flash_attn_interface", "flash_attn.cute", "triton", "bitsandbytes", "xformers.ops", "unsloth")
+"""In this order: what fails because torch does is then not blamed; unsloth, which patches others, comes last."""
+
+DISTRIBUTIONS = (
+    "torch", "flash-attn", "flash-attn-3", "flash-attn-4", "xformers", "triton", "bitsandbytes", "unsloth", "unsloth_zoo",
+    "transformers", "trl", "peft", "accelerate", "numpy",
+)  # fmt: skip
+
+EXTENSIONS = ("flash_attn_2_cuda", "flash_attn_cuda", "flash_attn_3._C")
+
+PROVENANCE = "provision.json"
+"""The file in a wheel's dist-info that says which kernels our build put in."""
+
+
+def run(job: dict[str, Any], reporter: Reporter) -> None:
+    """Report versions, import each module that is there, and list the devices once torch is in."""
+    reporter.emit("software", versions=_versions(), extensions=_extensions(), provenance=_provenance())
+    devices: list[dict[str, Any]] = []
+    for module in MODULES:
+        if module in job["skip"]:
+            continue
+        if not _there(module):
+            if module in job["expect"]["imports"]:
+                reporter.check(f"import {module}", f"import {module}", functools.partial(_import, module))
+            continue
+        refused = "without a GPU" if module == "unsloth" and not devices else None
+        body = functools.partial(_import, module)
+        reporter.check(f"import {module}", f"import {module}", body, refused=refused, refusal="allowed")
+        if module == "torch":
+            devices = _report_devices(reporter)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in DISTRIBUTIONS:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _provenance() -> str | None:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.distribution("flash-attn").read_text(PROVENANCE)
+    return None
+
+
+def _extensions() -> list[str]:
+    found = []
+    for name in EXTENSIONS:
+        with suppress(ImportError, ValueError):
+            spec = importlib.util.find_spec(name)
+            if spec is not None and spec.origin is not None:
+                found.append(spec.origin)
+    return found
+
+
+def _there(module: str) -> bool:
+    """Say whether the module's top-level package is there, importing nothing.
+
+    FA4 is a folder within ``flash_attn``: it is looked for by its distribution.
+    """
+    if module == "flash_attn.cute":
+        return "flash-attn-4" in _versions()
+    with suppress(ImportError, ValueError):
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    return False
+
+
+def _import(module: str) -> dict[str, Any]:
+    loaded = importlib.import_module(module)
+    return {"detail": str(getattr(loaded, "__version__", ""))}
+
+
+def _report_devices(reporter: Reporter) -> list[dict[str, Any]]:
+    devices: list[dict[str, Any]] = []
+    detail = ""
+    try:
+        import torch
+
+        built_for = torch.version.cuda
+        for index in range(torch.cuda.device_count()):
+            facts = torch.cuda.get_device_properties(index)
+            devices.append(
+                {
+                    "name": facts.name,
+                    "compute_capability": f"{facts.major}.{facts.minor}",
+                    "memory_mib": facts.total_memory // 2**20,
+                    "uuid": str(getattr(facts, "uuid", "")),
+                }
+            )
+        archs = torch.cuda.get_arch_list()
+    except Exception as error:
+        built_for, archs, detail = None, [], f"{type(error).__name__}: {error}"
+    reporter.emit("devices", devices=devices, torch_cuda=built_for, torch_archs=archs, detail=detail)
+    return devices

@@ -1,0 +1,57 @@
+"""Second stage, one process per GPU: numbers first, then speed; ends early once the device is lost."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+
+from provisioner.verifying.child.cases import build_cases
+from provisioner.verifying.child.interfaces import Interface, find_interfaces
+from provisioner.verifying.child.numerics import measure
+from provisioner.verifying.child.protocol import Ended, Reporter
+from provisioner.verifying.child.speed import time_attention
+
+LATER = {"head_dims": [64, 128], "backward_head_dims": [64, 128], "dtypes": ["fp16", "bf16"], "features": ["backward", "varlen"]}
+"""What is asked of flash-attn 3 and 4, of torch's and of xformers' attention: all of them have it where they run at all."""
+
+
+def run(job: dict[str, Any], reporter: Reporter) -> None:
+    """Measure every interface that is there; report the plan first, so that what a crash swallowed can be named."""
+    device = job["device"]
+    found = find_interfaces(job["expect"]["attention"])
+    plans = [(interface, _cases(interface, job)) for interface in found]
+    names = [f"{interface.family}: {case.name}" for interface, cases in plans for case in cases]
+    reporter.emit("plan", interfaces=[f"{i.family} {i.version}" for i in found], names=names)
+    if not found:
+        raise RuntimeError(f"no {job['expect']['attention']} functions are there to verify")
+    try:
+        for interface, cases in plans:
+            for case in cases:
+                body = functools.partial(measure, interface, case, device)
+                name = f"{interface.family}: {case.name}"
+                outcome = reporter.check(name, interface.named(case.call), body, refused=case.refused)
+                if outcome["status"] == "raised":
+                    _still_alive(device)
+        if job["speed"]:
+            time_attention(found, job, reporter)
+    except Ended as reason:
+        reporter.emit("ended", detail=str(reason))
+
+
+def _cases(interface: Interface, job: dict[str, Any]) -> list[Any]:
+    own = interface.generation in (1, 2)
+    expect = {**(job["expect"] if own else LATER), "grouped": interface.grouped}
+    return build_cases(expect, interface.calls, generation=interface.generation, mode=job["mode"])
+
+
+def _still_alive(device: str) -> None:
+    """Raise `Ended` when the last error took the CUDA context with it (an illegal access does, a refusal does not)."""
+    if device != "cuda":
+        return
+    try:
+        torch.cuda.synchronize()
+        torch.zeros(1, device=device).add_(1).item()
+    except RuntimeError as error:
+        raise Ended(f"the device no longer answers: {error}") from error

@@ -1,0 +1,114 @@
+"""How fast: medians of CUDA-event times of each installed attention and of torch's own backends, forward and with backward.
+
+The arithmetic of attention is 4·batch·heads·queries·keys·head dim operations forward, half of it under a causal mask, and 2.5 times as much
+backward (five matrix products against two); TFLOP/s are that count over the time, as flash-attn's own benchmark reckons.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from provisioner.verifying.child.cases import Case
+from provisioner.verifying.child.interfaces import Interface, call
+from provisioner.verifying.child.protocol import Reporter
+
+LENGTHS = {"quick": (1024, 4096), "full": (512, 1024, 2048, 4096, 8192, 16384)}
+TOKENS = 16384
+"""Tokens per call: the batch shrinks as the sequence grows, so that all rows do comparable work."""
+
+HEADS = 16
+BUDGET_SECONDS = {"quick": 0.12, "full": 0.4}
+"""Time for the repeats of one measurement; at least three, at most fifty are made."""
+
+MATH_LIMIT = 4096
+"""The math backend keeps every score: at 8192 its memory would say more about the card than about the kernels."""
+
+
+def time_attention(found: list[Interface], job: dict[str, Any], reporter: Reporter) -> None:
+    """Report one ``timing`` event per length, pass and implementation; a backend that refuses is left out."""
+    expect = job["expect"]
+    dtype = "bf16" if "bf16" in expect["dtypes"] else "fp16"
+    head_dim = 128 if 128 in expect["head_dims"] else expect["head_dims"][-1]
+    for length in job["lengths"] or LENGTHS[job["mode"]]:
+        case = Case("func", dtype, head_dim, (HEADS, HEADS), ((length, length),) * max(1, TOKENS // length), causal=True)
+        for name, function in _contestants(found, case, length):
+            body = functools.partial(_timings, function, case, job)
+            outcome = reporter.check(f"speed: {name} n{length}", name, body, refused="speed", refusal="allowed")
+            for row in outcome.get("rows", ()):
+                reporter.emit("timing", implementation=name, seqlen=length, dtype=dtype, head_dim=head_dim, **row)
+
+
+def _contestants(found: list[Interface], case: Case, length: int) -> list[tuple[str, Callable[..., Any]]]:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    def by_backend(backend: Any, q: Any, k: Any, v: Any) -> Any:
+        shape = (len(case.lengths), length, *q.shape[1:])
+        q, k, v = (x.reshape(shape).transpose(1, 2) for x in (q, k, v))
+        with sdpa_kernel(backend):
+            out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return out.transpose(1, 2).reshape(-1, *out.shape[1:2], out.shape[3])
+
+    own = []
+    for interface in found:
+        kind = "func" if "func" in interface.functions else "varlen"
+        timed = Case(kind, case.dtype, case.head_dim, case.heads, case.lengths, causal=True)
+        if interface.family != "sdpa":
+            own.append((interface.family, functools.partial(call, interface, timed, slopes=None)))
+    names = {"flash": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "math": "MATH"}
+    there = {label: getattr(SDPBackend, name) for label, name in names.items() if hasattr(SDPBackend, name)}
+    if length > MATH_LIMIT:
+        there.pop("math", None)
+    return own + [(f"sdpa {label}", functools.partial(by_backend, backend)) for label, backend in there.items()]
+
+
+def _timings(function: Callable[..., Any], case: Case, job: dict[str, Any]) -> dict[str, Any]:
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[case.dtype]
+    tokens = sum(pair[0] for pair in case.lengths)
+    shape = (tokens, HEADS, case.head_dim)
+    q, k, v, grad = (torch.randn(shape, device=job["device"], dtype=dtype) for _ in range(4))
+    forward = functools.partial(function, q, k, v)
+    rows = [_row("forward", _median_ms(forward, job), case, 1.0)]
+    if "backward" in job["expect"]["features"] and case.head_dim in job["expect"]["backward_head_dims"]:
+        leaves = [x.requires_grad_() for x in (q, k, v)]
+
+        def both() -> None:
+            torch.autograd.grad(function(*leaves), leaves, grad)
+
+        rows.append(_row("forward+backward", _median_ms(both, job), case, 3.5))
+    return {"rows": rows}
+
+
+def _row(name: str, milliseconds: float, case: Case, factor: float) -> dict[str, Any]:
+    length = case.lengths[0][0]
+    operations = factor * 4 * len(case.lengths) * HEADS * length**2 * case.head_dim / 2
+    return {"pass": name, "ms": round(milliseconds, 4), "tflops": round(operations / milliseconds / 1e9, 2)}
+
+
+def _median_ms(function: Callable[[], Any], job: dict[str, Any]) -> float:
+    """Return the median time of one call in milliseconds, after two calls to warm up."""
+    timed = _cuda_ms if job["device"] == "cuda" else _wall_ms
+    function()
+    once = timed(function)
+    repeats = max(3, min(50, int(BUDGET_SECONDS[job["mode"]] * 1000 / max(once, 0.001))))
+    return statistics.median(timed(function) for _ in range(repeats))
+
+
+def _cuda_ms(function: Callable[[], Any]) -> float:
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    function()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))
+
+
+def _wall_ms(function: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    function()
+    return (time.perf_counter() - started) * 1000

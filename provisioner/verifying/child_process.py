@@ -1,0 +1,146 @@
+"""Runs one stage in the environment's own Python and brings back what it reported, however it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from provisioner import paths, process
+from provisioner.verifying.expectation import Expectation
+
+CHILD = Path(__file__).resolve().parent / "child" / "__main__.py"
+
+DROPPED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+"""Variables that would bring another interpreter's packages in, for the child's own children too."""
+
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "UNSLOTH_DISABLE_STATISTICS": "1",
+    "PYTHONNOUSERSITE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Nothing is downloaded to verify: a model hub that does not answer must not look like a broken environment."""
+
+_FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a child has to do. ``skip`` are modules already tried; ``lengths`` replace the sequence lengths of the speed runs."""
+
+    stage: str
+    mode: str
+    device: str
+    expect: Expectation
+    check_seconds: float
+    skip: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+    speed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRun:
+    """A child that ended: its events in order, the stacks it left when it was stopped or crashed, and what it printed."""
+
+    result: process.Result
+    events: tuple[dict[str, Any], ...]
+    dump: str
+    said: str
+
+    def last(self, event: str) -> dict[str, Any]:
+        """Return the last event of a kind, empty when there was none."""
+        return next((item for item in reversed(self.events) if item["event"] == event), {})
+
+    @property
+    def finished(self) -> bool:
+        """True when the child came to its end by itself."""
+        return bool(self.last("finished"))
+
+    @property
+    def running(self) -> dict[str, Any] | None:
+        """The check that had begun and did not end."""
+        done = {event["name"] for event in self.events if event["event"] == "end"}
+        begun = [event for event in self.events if event["event"] == "begin" and event["name"] not in done]
+        return begun[-1] if begun else None
+
+    @property
+    def place(self) -> str | None:
+        """The innermost frame of the main thread's last stack, as ``file:line in function``.
+
+        The dump prints the most recent call first and the main thread last; frames of the child itself are passed over when a
+        library's frame lies inside them.
+        """
+        main = self.dump.rpartition("most recent call first")[2]
+        found = _FRAME.search(main)
+        return f"{found['file']}:{found['line']} in {found['name']}" if found else None
+
+
+def run_child(
+    python: Path,
+    job: Job,
+    *,
+    timeout: float,
+    environment: Mapping[str, str] | None = None,
+    on_check: Callable[[str], None] | None = None,
+) -> ChildRun:
+    """Carry out ``job`` with ``python`` within ``timeout`` seconds. Never raises for what the child does.
+
+    ``environment`` is added to this process's; ``on_check`` hears the name of each check as it starts.
+    """
+    with paths.scratch_dir("verify") as work:
+        (work / "job.json").write_text(json.dumps(asdict(job)))
+        result = process.run(
+            [python, "-I", CHILD, work],
+            timeout=timeout,
+            cwd=work,
+            env=child_environment(python, work, environment or {}),
+            on_line=_listener(on_check),
+        )
+        return ChildRun(result, _events(work), _text(work / "dump.txt"), _text(work / "said.txt"))
+
+
+def child_environment(python: Path, work: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a child: this process's, the environment's programs first on PATH, no network, caches of its own."""
+    base = {name: value for name, value in os.environ.items() if name not in DROPPED}
+    path = os.pathsep.join([str(python.parent), base.get("PATH", os.defpath)])
+    return {**base, "PATH": path, **OFFLINE, "UNSLOTH_COMPILE_LOCATION": str(work / "unsloth"), **extra}
+
+
+def _listener(on_check: Callable[[str], None] | None) -> Callable[[str], None] | None:
+    if on_check is None:
+        return None
+
+    def hear(line: str) -> None:
+        if line.startswith("@check "):
+            on_check(line.removeprefix("@check "))
+
+    return hear
+
+
+def _events(work: Path) -> tuple[dict[str, Any], ...]:
+    return tuple(_whole_lines(_text(work / "events.jsonl").splitlines()))
+
+
+def _whole_lines(lines: Sequence[str]) -> list[dict[str, Any]]:
+    events = []
+    for line in lines:
+        try:
+            events.append(json.loads(line))
+        except ValueError:  # a line cut by the end of the process
+            continue
+    return events
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,78 @@
+"""What a build claims to have, and so what must be right and what must be refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from provisioner.planning.values import DTYPES, FEATURES, HEAD_DIMS, KernelSelection
+
+GENERATION_1 = KernelSelection("full", (32, 64, 128), DTYPES, ("backward", "varlen", "uneven", "dropout"))
+"""What flash-attn 1.0.9 has: no window, softcap, ALiBi or grouped heads (fmha_api.cpp, read 2026-11-24)."""
+
+GENERATION_2 = KernelSelection("full", HEAD_DIMS, DTYPES, FEATURES)
+
+ARRIVED = {"local": (2, 3), "alibi": (2, 4), "softcap": (2, 6)}
+"""The release that brought a feature (flash-attention README, "Changelog", read 2026-11-24)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the environment must show. None means: whatever the wheel's provenance says, else all that its release has.
+
+    ``attention`` is the path that must run: ``flash-attn`` (an adapter with its API included), ``sdpa`` or ``xformers``; None takes
+    flash-attn where it is installed. ``backward_head_dims`` default to ``head_dims``. ``archs`` are claimed architectures (``sm_90``,
+    ``compute_75``). ``imports`` are modules that must be there; what is there beyond them must import too. ``gpu`` True makes a missing GPU a failure.
+    """
+
+    attention: str | None = None
+    head_dims: tuple[int, ...] | None = None
+    backward_head_dims: tuple[int, ...] | None = None
+    dtypes: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
+    archs: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ("torch",)
+    gpu: bool = False
+
+    @classmethod
+    def of_kernels(cls, kernels: KernelSelection, archs: tuple[str, ...] = ()) -> Expectation:
+        """Return the expectation of a build with exactly these kernels."""
+        return cls("flash-attn", kernels.head_dims, None, kernels.dtypes, kernels.features, archs, ("torch", "flash_attn"))
+
+
+def settle(expectation: Expectation, *, versions: dict[str, str], provenance: dict[str, Any] | None) -> Expectation:
+    """Return ``expectation`` with every None filled in: from ``provenance`` (our wheel's own record), else from the release.
+
+    ``provenance`` holds ``kernels`` (``head_dims``, ``dtypes``, ``features``, and ``backward_head_dims`` where they are fewer) and ``archs``.
+    """
+    version = versions.get("flash-attn")
+    known = _of_release(version)
+    said = (provenance or {}).get("kernels") or {}
+    head_dims = expectation.head_dims or tuple(said.get("head_dims") or known.head_dims)
+    return replace(
+        expectation,
+        attention=expectation.attention or _installed(versions),
+        head_dims=head_dims,
+        backward_head_dims=expectation.backward_head_dims or tuple(said.get("backward_head_dims") or head_dims),
+        dtypes=expectation.dtypes or tuple(said.get("dtypes") or known.dtypes),
+        features=expectation.features if expectation.features is not None else tuple(said.get("features", known.features)),
+        archs=expectation.archs or tuple((provenance or {}).get("archs") or ()),
+    )
+
+
+def _installed(versions: dict[str, str]) -> str:
+    there = {"flash-attn", "flash-attn-3", "flash-attn-4"} & versions.keys()
+    return "flash-attn" if there else "sdpa"
+
+
+def _of_release(version: str | None) -> KernelSelection:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        release = Version(version or "2").release
+    except InvalidVersion:
+        return GENERATION_2
+    if release[0] == 1:
+        return GENERATION_1
+    missing = {feature for feature, since in ARRIVED.items() if version is not None and release < since}
+    return replace(GENERATION_2, features=tuple(feature for feature in FEATURES if feature not in missing))

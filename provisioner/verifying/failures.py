@@ -1,0 +1,62 @@
+"""What an error text means: the finding code of the class it belongs to.
+
+The codes are those of ``doctor``; this stage adds ``stub-kernels``, ``wrong-numbers``, ``not-refused``, ``hang``, ``crashed``,
+``illegal-memory-access``, ``cuda-out-of-memory``, ``package-missing`` and ``import-failed``. Texts were read in the sources of
+torch 2.13, flash-attn 1.0.9 and 2.8.3.post2 and in issue reports (2026-11-24).
+"""
+
+from __future__ import annotations
+
+import re
+
+_CLASSES: tuple[tuple[str, str], ...] = (
+    # Order matters: an earlier class explains a later one. The first that matches wins.
+    ("stub-kernels", r"FATAL: FlashAttention requires building with sm version|requires building with sm version"),
+    ("no-kernel-image", r"no kernel image is available|invalid device function|cudaErrorNoKernelImageForDevice"),
+    (
+        "driver-too-old",
+        r"driver version is insufficient|NVIDIA driver on your system is too old|unsupported toolchain|PTX was compiled with",
+    ),
+    ("illegal-memory-access", r"illegal memory access|misaligned address|illegal instruction was encountered|device-side assert"),
+    ("cuda-out-of-memory", r"CUDA out of memory|CUDA error: out of memory|cudaErrorMemoryAllocation|OutOfMemoryError"),
+    ("libcudart-missing", r"lib(cudart|cublas|c10_cuda|torch_cuda)[\w.]*\.so[\d.]*: cannot open shared object"),
+    ("libcudnn-missing", r"libcudnn[\w]*\.so[\d.]*: cannot open shared object|Could not load library libcudnn"),
+    ("glibc-too-old", r"version [`']GLIBC_[\d.]+' not found"),
+    (
+        "undefined-symbol-abi-mismatch",
+        r"undefined symbol: |schema_\.has_value\(\) INTERNAL ASSERT|version [`'](?:GLIBCXX|CXXABI)_",
+    ),
+    ("xformers-flash-attn-range", r"Requires Flash-Attention version >=\S+ but got"),
+    ("arch-unsupported", r"only supports Ampere GPUs or newer|requires compute capability|only supports? \S+ GPUs"),
+    (
+        "cuda-unavailable",
+        r"Found no NVIDIA driver|No CUDA GPUs are available|CUDA (driver )?initializ|not compiled with CUDA enabled",
+    ),
+    ("cuda-error", r"CUDA error|CUDA kernel errors|cudaError|CUBLAS_STATUS"),
+)
+
+_PATTERNS = tuple((code, re.compile(pattern, re.IGNORECASE)) for code, pattern in _CLASSES)
+
+REFUSING = frozenset({"RuntimeError", "ValueError", "NotImplementedError", "AssertionError"})
+"""The exceptions that say no. A TypeError is not among them: it would mean that the function was called wrongly."""
+
+_REFUSAL_CODES = frozenset({None, "arch-unsupported"})
+
+
+def classify(text: str) -> str | None:
+    """Return the code of the first class whose text occurs in ``text``, or None."""
+    return next((code for code, pattern in _PATTERNS if pattern.search(text)), None)
+
+
+def is_refusal(kind: str, text: str) -> bool:
+    """Say whether an exception of type ``kind`` is a build's deliberate no, rather than a fault of device or library."""
+    return kind in REFUSING and classify(text) in _REFUSAL_CODES
+
+
+def of_import(module: str, kind: str, text: str) -> str:
+    """Return the code of a failed import of ``module``."""
+    if code := classify(text):
+        return code
+    if kind == "ModuleNotFoundError" and f"'{module.partition('.')[0]}'" in text:
+        return "package-missing"
+    return "torch-import-broken" if module == "torch" else "import-failed"

@@ -1,0 +1,210 @@
+"""Proves an environment: imports, numbers, refusals and speed on every GPU, each in a child process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from provisioner import progress
+from provisioner.capability import ComputeCapability
+from provisioner.errors import UsageError
+from provisioner.verifying.child_process import ChildRun, Job, run_child
+from provisioner.verifying.expectation import Expectation, on_device, settle
+from provisioner.verifying.extensions import check_extensions
+from provisioner.verifying.judging import judge
+from provisioner.verifying.provenance import read_provenance
+from provisioner.verifying.receipt import Check, Outcome, Receipt
+from provisioner.verifying.speed_report import slower_than_sdpa
+
+TIMEOUT = {"quick": 300.0, "full": 900.0}
+"""Seconds that one child may take; far above what is needed on a working GPU, since a first import may read gigabytes."""
+
+CHECK_SECONDS = {"quick": 60.0, "full": 120.0}
+"""Seconds that one check may take, where no kernel has to be compiled by the driver first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What stays the same for all children of one verification."""
+
+    python: Path
+    mode: str
+    timeout: float
+    check_seconds: float | None
+    extra_paths: tuple[str, ...]
+    environment: Mapping[str, str]
+    lengths: tuple[int, ...]
+
+    def run(self, stage: str, expect: Expectation, *, device: str = "cuda", skip: tuple[str, ...] = (), **env: str) -> ChildRun:
+        seconds = self.check_seconds or min(CHECK_SECONDS[self.mode], self.timeout)
+        if self.check_seconds is None and needs_jit(expect.archs):
+            seconds = self.timeout
+        job = Job(stage, self.mode, device, expect, seconds, skip, self.extra_paths, self.lengths)
+        with progress.task(f"verifying: {stage}") as task:
+            return run_child(
+                self.python,
+                job,
+                timeout=self.timeout,
+                environment={**self.environment, **env},
+                on_check=lambda name: task.advance(1, detail=name),
+            )
+
+
+def verify(
+    python: Path,
+    *,
+    expectation: Expectation | None = None,
+    mode: str = "quick",
+    timeout: float | None = None,
+    check_seconds: float | None = None,
+    device: str | None = None,
+    extra_paths: Sequence[Path] = (),
+    environment: Mapping[str, str] | None = None,
+    lengths: Sequence[int] = (),
+) -> Receipt:
+    """Verify the environment of the interpreter ``python`` and return the receipt; a fault is a failed check, never an exception.
+
+    ``timeout`` bounds each child in seconds, ``check_seconds`` each check. ``environment`` are variables set on activation. ``device``
+    ``"cpu"`` computes on the CPU even so (for attention that runs there); None takes every GPU that ``CUDA_VISIBLE_DEVICES`` shows.
+    ``extra_paths`` come first on the child's module path; ``lengths`` replace the sequence lengths of the speed runs.
+    Raise `UsageError` for an unknown mode or a missing interpreter.
+    """
+    if mode not in TIMEOUT:
+        raise UsageError(f"no such mode: {mode}", hints=["quick or full"])
+    if not os.access(python, os.X_OK):
+        raise UsageError(f"no interpreter at {python}", code="no-interpreter", hints=["give --python PATH"])
+    started = time.monotonic()
+    session = _Session(
+        Path(os.path.abspath(python)),
+        mode,
+        timeout or TIMEOUT[mode],
+        check_seconds,
+        tuple(map(str, extra_paths)),
+        environment or {},
+        tuple(lengths),
+    )
+    wanted = expectation or Expectation()
+    imports, import_checks = _imports(session, wanted)
+    software, seen = imports.last("software"), imports.last("devices")
+    versions = software.get("versions", {})
+    provenance = read_provenance(software.get("provenance"))
+    settled = settle(wanted, versions=versions, provenance=provenance)
+    extensions = [Path(path) for path in software.get("extensions", ())]
+    archs, extension_checks = check_extensions(extensions, settled)
+    checks = [*import_checks, *extension_checks]
+    runs = list(_on_devices(session, settled, seen, checks, device, archs))
+    checks += [check for index, run in runs for check in judge(run, device=index)]
+    timings = [_timing(event, index) for index, run in runs for event in run.events if event["event"] == "timing"]
+    return Receipt(
+        made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        mode=mode,
+        versions={**versions, **({"cuda": seen["torch_cuda"]} if seen.get("torch_cuda") else {})},
+        devices=tuple(f"{gpu['name']} ({gpu['compute_capability']})" for gpu in seen.get("devices", ())),
+        archs=archs,
+        checks=tuple(checks),
+        timings=tuple(timings),
+        attention=_attention(runs),
+        digests={path.name: _sha256(path) for path in extensions if path.is_file()},
+        seconds=round(time.monotonic() - started, 2),
+        warnings=slower_than_sdpa(timings),
+    )
+
+
+def needs_jit(archs: Sequence[str]) -> bool:
+    """Say whether the driver must compile the kernels on their first call: there is PTX and no binary code.
+
+    flash-attn 1.0.9's head dim 128 took more than 100 s that way on an H100 (measured 2026-11-24).
+    """
+    return bool(archs) and all(arch.startswith("compute_") for arch in archs)
+
+
+def visible_entries(count: int, variable: str | None) -> tuple[str | None, ...]:
+    """Return for each of torch's ``count`` devices the value of ``CUDA_VISIBLE_DEVICES`` that shows it alone.
+
+    Entries may be indices, ``GPU-…`` or ``MIG-…`` identifiers, and are kept as the user wrote them. A single device that nothing selects
+    is left so: where MIG is on, that is the first instance, which no index names.
+    """
+    if variable is not None:
+        entries = [entry.strip() for entry in variable.split(",") if entry.strip()]
+        return tuple(entries[:count])
+    return (None,) if count == 1 else tuple(str(index) for index in range(count))
+
+
+def _imports(session: _Session, expectation: Expectation) -> tuple[ChildRun, list[Check]]:
+    """Try every module; when one takes the process down, go on with the next in a new one."""
+    checks: list[Check] = []
+    tried: tuple[str, ...] = ()
+    first: ChildRun | None = None
+    while True:
+        run = session.run("imports", expectation, skip=tried)
+        checks += judge(run)
+        first = first or run
+        running = run.running
+        if run.finished or running is None or run.result.timed_out:
+            break
+        done = (event["name"] for event in run.events if event["event"] == "begin")
+        tried += tuple(name.removeprefix("import ") for name in done)
+    return first, checks
+
+
+def _on_devices(
+    session: _Session, expect: Expectation, seen: dict[str, Any], checks: list[Check], device: str | None, archs: tuple[str, ...]
+) -> list[tuple[int | None, ChildRun]]:
+    if not _importable(checks, expect):
+        return []
+    if device == "cpu":
+        return [(None, session.run("kernels", expect, device="cpu")), (None, session.run("libraries", expect, device="cpu"))]
+    devices = seen.get("devices", ())
+    if not devices:
+        checks.append(_without_gpu(expect, seen))
+        return []
+    runs: list[tuple[int | None, ChildRun]] = []
+    for index, entry in enumerate(visible_entries(len(devices), os.environ.get("CUDA_VISIBLE_DEVICES"))):
+        shown = {"CUDA_VISIBLE_DEVICES": entry} if entry is not None else {}
+        capability = ComputeCapability.parse(devices[index]["compute_capability"])
+        here = replace(on_device(expect, capability), archs=archs or expect.archs)
+        runs += [(index, session.run(stage, here, **shown)) for stage in ("kernels", "libraries")]
+    return runs
+
+
+def _importable(checks: Sequence[Check], expect: Expectation) -> bool:
+    needed = {"import torch"} | ({"import flash_attn"} if expect.attention == "flash-attn" else set())
+    return not any(check.name in needed and check.outcome is Outcome.FAILED for check in checks)
+
+
+def _without_gpu(expect: Expectation, seen: dict[str, Any]) -> Check:
+    why = seen.get("detail") or ("torch was built without CUDA" if not seen.get("torch_cuda") else "torch sees no GPU")
+    if expect.gpu:
+        return Check("kernels on the GPU", Outcome.FAILED, why, "cuda-unavailable")
+    return Check("kernels on the GPU", Outcome.SKIPPED, f"{why}: nothing was computed; the extension was inspected instead")
+
+
+def _timing(event: dict[str, Any], device: int | None) -> dict[str, str | float | int]:
+    row = {name: value for name, value in event.items() if name != "event"}
+    return {**row, **({"device": device} if device is not None else {})}
+
+
+def _attention(runs: Sequence[tuple[int | None, ChildRun]]) -> dict[str, str]:
+    """Return library → path. Devices that differ are told apart as ``library (GPU n)``."""
+    found: dict[str, str] = {}
+    for index, run in runs:
+        for event in run.events:
+            if event["event"] == "attention":
+                known = found.setdefault(event["library"], event["path"])
+                if known != event["path"]:
+                    found[f"{event['library']} (GPU {index})"] = event["path"]
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

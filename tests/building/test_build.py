@@ -1,0 +1,241 @@
+"""The whole engine on a small tree, with the real nvcc, g++ and ninja: from the sdist to a wheel that imports and refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from provisioner.building import build as building
+from provisioner.building import releases
+from provisioner.building.build import BuildOrder, BuiltWheel, build_dir, build_flash_attn, forecast_build, prepare
+from provisioner.building.releases import Release
+from provisioner.building.target import read_target
+from provisioner.building.toolchain import find_toolchain
+from provisioner.building.wheelhouse import Wheelhouse
+from provisioner.errors import BuildFailed
+from provisioner.planning.values import KernelSelection
+from tests.building.tiny import tiny_python, tiny_release
+
+pytestmark = pytest.mark.integration
+
+CHOICE = KernelSelection("custom", (64,), ("bf16",), ("backward", "varlen", "local", "softcap", "uneven", "alibi"))
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose name has a space, with a tiny environment in it; skipped where no CUDA 13 compiler is installed."""
+    folder = tmp_path_factory.mktemp("work shop")
+    python = tiny_python(folder / "env")
+    try:
+        find_toolchain(read_target(python))
+    except BuildFailed as error:
+        pytest.skip(str(error))
+    return folder
+
+
+def put_sdist(release: Release, archive: Path, cache: Path) -> None:
+    place = cache / "sources" / release.sha256[:16] / release.filename
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(archive.read_bytes())
+
+
+@pytest.fixture
+def tiny(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
+    """The tiny release, known to the engine and lying in the cache."""
+    release, archive = tiny_release(tmp_path)
+    monkeypatch.setattr(releases, "RELEASES", (release,))
+    put_sdist(release, archive, Path(os.environ["PROVISION_CACHE_DIR"]))
+    return release
+
+
+def order(workshop: Path, *, kernels: KernelSelection = CHOICE, archs: tuple[str, ...] = ("sm_90",)) -> BuildOrder:
+    return BuildOrder(python=workshop / "env" / "bin" / "python", archs=archs, kernels=kernels)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache, with the wheelhouse, of the build that several tests look at."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def same_cache(built: tuple[BuiltWheel, Release], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in the cache of ``built``, with its release known."""
+    monkeypatch.setattr(releases, "RELEASES", (built[1],))
+    monkeypatch.setenv("PROVISION_CACHE_DIR", str(cache))
+
+
+@pytest.fixture(scope="module")
+def built(workshop: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[BuiltWheel, Release]:
+    """One build of the tiny tree, made once."""
+    release, archive = tiny_release(tmp_path_factory.mktemp("sdist"))
+    put_sdist(release, archive, cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(releases, "RELEASES", (release,))
+        patch.setenv("PROVISION_CACHE_DIR", str(cache))
+        for name in list(os.environ):
+            if name.startswith(("CUDA", "NVCC")):
+                patch.delenv(name)
+        return build_flash_attn(order(workshop)), release
+
+
+def run_python(workshop: Path, wheel: Path, folder: Path, code: str) -> str:
+    with zipfile.ZipFile(wheel) as bundle:
+        bundle.extractall(folder)
+    libraries = next((workshop / "env" / "lib").glob("python3*")) / "site-packages" / "torch" / "lib"
+    cuda = find_toolchain(read_target(workshop / "env" / "bin" / "python")).root / "lib64"
+    env = {**os.environ, "LD_LIBRARY_PATH": f"{libraries}:{cuda}", "PYTHONPATH": str(folder)}
+    done = subprocess.run([workshop / "env" / "bin" / "python", "-c", code], env=env, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_only_the_chosen_units_are_compiled(built: tuple[BuiltWheel, Release]) -> None:
+    wheel, _ = built
+    assert len(wheel.compiled) == 6 + 1 + 1 + 1  # kernels, host code, stubs, the link
+    assert wheel.version.startswith("2.8.3.post2+cu130torch2.13.k")
+    assert not wheel.reused
+
+
+def test_the_wheel_imports_and_its_kernels_run(built: tuple[BuiltWheel, Release], workshop: Path, tmp_path: Path) -> None:
+    code = "import flash_attn, flash_attn_2_cuda as f; print(f.run(64, 1, 0), f.run(64, 1, 1), f.dropout)"
+    assert run_python(workshop, built[0].path, tmp_path, code) == "128 128 0"
+
+
+@pytest.mark.parametrize(("dim", "bf16", "missing"), [(32, 1, "--head-dims 32,64"), (64, 0, "--dtypes fp16,bf16")])
+def test_a_missing_kernel_raises_and_names_the_rebuild_command(
+    built: tuple[BuiltWheel, Release], workshop: Path, tmp_path: Path, dim: int, bf16: int, missing: str
+) -> None:
+    code = f"import flash_attn_2_cuda as f\ntry: f.run({dim}, {bf16}, 0)\nexcept RuntimeError as error: print(error)"
+    message = run_python(workshop, built[0].path, tmp_path, code)
+    assert "rebuild with: provision build" in message
+    assert missing in message
+
+
+def test_pip_takes_the_wheel_and_its_provenance_tells_how_it_was_made(built: tuple[BuiltWheel, Release], tmp_path: Path) -> None:
+    wheel, release = built
+    subprocess.run(
+        [sys.executable, "-m", "uv", "pip", "install", "--offline", "--quiet", "--no-deps", "--target", tmp_path, wheel.path],
+        check=True,
+    )
+    provenance = json.loads(next(tmp_path.glob("*.dist-info/provenance.json")).read_text())
+    assert provenance["source"]["sha256"] == release.sha256
+    assert provenance["inputs"]["archs"] == ["sm_90"]
+    assert provenance["key"] == wheel.key
+    assert {patch["name"] for patch in provenance["patches"]} == {"arch-list", "source-list", "features"}
+
+
+@pytest.mark.usefixtures("same_cache")
+def test_the_second_order_takes_the_wheel_from_the_wheelhouse_within_two_seconds(
+    built: tuple[BuiltWheel, Release], workshop: Path
+) -> None:
+    again = build_flash_attn(order(workshop))
+    assert again.reused
+    assert again.sha256 == built[0].sha256
+    assert again.seconds < 2.0
+
+
+@pytest.mark.usefixtures("same_cache")
+def test_another_environment_with_the_same_torch_shares_the_wheel(
+    built: tuple[BuiltWheel, Release], workshop: Path, tmp_path: Path
+) -> None:
+    other = tiny_python(tmp_path / "elsewhere")
+    assert prepare(BuildOrder(python=other, archs=("sm_90",), kernels=CHOICE)).digest == built[0].key
+
+
+def test_what_shapes_the_binary_changes_the_key(tiny: Release, workshop: Path) -> None:
+    base = prepare(order(workshop)).digest
+    fewer = KernelSelection("custom", (64,), ("bf16",), ("backward", "varlen"))
+    assert prepare(order(workshop, kernels=fewer)).digest != base
+    assert prepare(order(workshop, archs=("sm_80", "sm_90"))).digest != base
+    assert prepare(order(workshop, archs=("sm_90", "sm_90"))).digest == base
+
+
+def test_a_forecast_compiles_nothing(tiny: Release, workshop: Path) -> None:
+    expected = forecast_build(prepare(order(workshop)))
+    assert expected.units == 8
+    assert expected.cpu_seconds > 300
+    assert not (Path(os.environ["PROVISION_CACHE_DIR"]) / "builds").exists()
+
+
+def test_a_unit_that_does_not_compile_is_shown_and_the_rest_is_kept(
+    workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, archive = tiny_release(tmp_path, broken="flash_fwd_hdim64_bf16_sm80")
+    monkeypatch.setattr(releases, "RELEASES", (release,))
+    put_sdist(release, archive, Path(os.environ["PROVISION_CACHE_DIR"]))
+    one = KernelSelection("custom", (64,), ("bf16",), ("varlen",))
+    with pytest.raises(BuildFailed, match="planted") as caught:
+        build_flash_attn(order(workshop, kernels=one))
+    assert caught.value.exit_code == 6
+    assert Wheelhouse().find(prepare(order(workshop, kernels=one)).digest) is None
+
+
+def test_a_cache_path_that_compilers_would_split_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("with space", "中文"):
+        monkeypatch.setenv("PROVISION_CACHE_DIR", str(tmp_path / name))
+        place = str(build_dir("ab" * 32))
+        assert place.isascii()
+        assert " " not in place
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from provisioner.building import releases
+from provisioner.building.build import build_flash_attn
+from tests.building.test_build import order
+from tests.building.tiny import tiny_release
+release, _ = tiny_release(Path(sys.argv[2]))
+releases.RELEASES = (release,)
+built = build_flash_attn(order(Path(sys.argv[1])))
+print(built.sha256, len(built.compiled))
+"""
+
+
+@pytest.mark.slow
+def test_after_five_kills_the_wheel_equals_that_of_an_uninterrupted_build(
+    built: tuple[BuiltWheel, Release], workshop: Path, tmp_path: Path, repository: Path
+) -> None:
+    import random
+
+    release, archive = built[1], tmp_path / "x"
+    archive.mkdir()
+    tiny_release(archive)
+    cache = Path(os.environ["PROVISION_CACHE_DIR"])
+    put_sdist(release, archive / release.filename, cache)
+    env = {**os.environ, "PYTHONPATH": str(repository)}
+    argv = [sys.executable, "-c", DRIVER, str(workshop), str(archive)]
+    objects = build_dir(built[0].key) / "obj"
+    compiled = 0
+    for _ in range(5):
+        child = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(random.uniform(1.0, 4.0))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert len(list(objects.glob("*.o"))) >= compiled
+        compiled = len(list(objects.glob("*.o")))
+    done = subprocess.run(argv, env=env, check=True, capture_output=True, text=True).stdout.split()
+    assert int(done[1]) <= 9 - compiled + 2
+    assert done[0] == built[0].sha256
+
+
+@pytest.mark.usefixtures("same_cache")
+def test_two_processes_that_want_the_same_wheel_compile_it_once(
+    built: tuple[BuiltWheel, Release], workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one meets the lock, waits, and finds the wheel: it never compiles."""
+    store = Wheelhouse(tmp_path / "house")
+    key = built[0].key
+    calls: list[str] = []
+    monkeypatch.setattr(building, "_compile", lambda *_: calls.append("compiled"))
+    store.store(key, built[0].path, "{}")
+    assert build_flash_attn(order(workshop), wheelhouse=store).reused
+    assert calls == []
