@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from provisioner.diagnosing import catalogue
 from provisioner.diagnosing.candidates import Candidate
@@ -36,6 +36,8 @@ WAITS = (
 )  # fmt: skip
 """Stacks and what they mean: read in torch 2.13, triton 3.9, huggingface_hub 2.4, datasets 5.2 and unsloth 2026.10.9 on 2026-11-24."""
 
+_UNLOADABLE = ("undefined-symbol-abi-mismatch", "libcudart-missing", "glibc-too-old", "flash-attn-no-kernels")
+
 
 def check(inventory: Inventory) -> Iterator[Candidate]:
     """Yield a finding per import that failed or did not return, and per build lock that nobody holds."""
@@ -50,7 +52,7 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
 
 
 def _failed(inventory: Inventory, package: str, attempt: Attempt) -> Iterator[Candidate]:
-    known = catalogue.match(clean(attempt.output))
+    known = tuple(_repairable(inventory, package, one) for one in catalogue.match(clean(attempt.output)))
     yield from known
     if any(one.severity is Severity.ERROR for one in known):
         return
@@ -71,6 +73,15 @@ def _failed(inventory: Inventory, package: str, attempt: Attempt) -> Iterator[Ca
     crashed = attempt.code is not None and attempt.code < 0
     title = f"import of {package} " + (f"crashes (signal {-attempt.code})" if crashed and attempt.code else "fails")
     yield Candidate("import-fails", 64, Severity.ERROR, title, (last.strip()[:300],), fix)
+
+
+def _repairable(inventory: Inventory, package: str, one: Candidate) -> Candidate:
+    """flash-attn is optional: one that does not load can be taken away, and Unsloth goes on with xformers or SDPA."""
+    if package != "flash-attn" or one.code not in _UNLOADABLE:
+        return one
+    command = shlex.join([inventory.python.executable, "-m", "pip", "uninstall", "--yes", "flash-attn"])
+    text = "remove this flash-attn (Unsloth goes on with xformers or SDPA), then install the one that `provision plan` names"
+    return replace(one, fix=Fix(text, command, Safety.REVERSIBLE, automatic=True))
 
 
 def _hung(package: str, attempt: Attempt, locks: tuple[Lock, ...]) -> Candidate:
