@@ -50,7 +50,9 @@ CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "no-torch-build-isolation": ("wheel-404-source-build",),
     "hang-ninja-missing": ("wheel-404-source-build",),
     "network-blocked": ("wheel-404-source-build",),
-    **dict.fromkeys(("memory-fragmented", "memory-held-by-others", "one-huge-tensor", "memory-really-used"), ("cuda-out-of-memory",)),
+    **dict.fromkeys(
+        ("memory-fragmented", "memory-held-by-others", "one-huge-tensor", "memory-really-used"), ("cuda-out-of-memory",)
+    ),
     "glibc-too-old": ("unsloth-flash-attn-broken",),
     "undefined-symbol-abi-mismatch": ("unsloth-flash-attn-broken",),
     "libcudart-missing": ("unsloth-flash-attn-broken",),

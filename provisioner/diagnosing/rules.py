@@ -145,13 +145,16 @@ def _torch_range(report: Report) -> Iterator[Candidate]:
 
 
 def _cuda_unavailable(report: Report) -> Iterator[Candidate]:
-    if report.cuda_available is False and nvidia_gpus(report) and not report.rocm:
-        cpu = report.cpu_torch
-        title = "torch is a CPU build although there is a GPU" if cpu else "torch cannot use CUDA although there is a GPU"
-        text = "install a CUDA build of torch" if cpu else "check the driver with nvidia-smi, and CUDA_VISIBLE_DEVICES"
-        yield Candidate(
-            "cuda-unavailable", 45, Severity.ERROR, title, (report.evidence.get("signal.cuda_available", ""),), Fix(text, _PLAN)
-        )
+    cpu = report.cpu_torch
+    if report.rocm or report.no_gpu or not (report.cuda_available is False or (cpu and report.cuda_available is None)):
+        return
+    if cpu and not nvidia_gpus(report):  # a CPU build on a machine of which no GPU is known is no fault
+        return
+    title = "torch is a CPU build although there is a GPU" if cpu else "torch cannot use CUDA"
+    text = "install a CUDA build of torch" if cpu else "check the driver with nvidia-smi, and CUDA_VISIBLE_DEVICES"
+    quote = report.evidence.get("signal.cuda_available") or report.evidence.get("signal.cpu_torch") or "torch without CUDA"
+    rank = 45 if nvidia_gpus(report) else 86
+    yield Candidate("cuda-unavailable", rank, Severity.ERROR, title, (quote,), Fix(text, _PLAN))
 
 
 def _glibc(report: Report) -> Iterator[Candidate]:

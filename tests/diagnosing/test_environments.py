@@ -42,8 +42,8 @@ def repaired(python: Path, findings: tuple[Finding, ...]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One environment with pip, for the tests that leave it as they found it."""
-    return make_venv(tmp_path_factory.mktemp("envs") / "plain")
+    """One environment without pip, as uv makes them, for the tests that leave it as they found it."""
+    return make_venv(tmp_path_factory.mktemp("envs") / "plain", with_pip=False)
 
 
 def test_a_healthy_environment_has_no_findings(python: Path) -> None:
@@ -86,14 +86,15 @@ def test_torch_above_the_cap_of_unsloth_is_found_and_replaced(
         make_wheel(tmp_path, "unsloth", "2026.10.9", {"unsloth/__init__.py": ""}, requires=pins),
         make_wheel(tmp_path, "torch", "2.16.0", body),
     )
-    make_wheel(tmp_path / "index", "torch", "2.14.1", body)
+    make_wheel(tmp_path / "index", "torch", "2.14.99", body)
     _, findings = examine(python)
     found = next(finding for finding in findings if finding.code == "unsloth-pin-violated")
     assert "2.16.0" in found.title
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "index"))
     assert "unsloth-pin-violated" not in repaired(python, findings)
-    assert examine(python)[0].version("torch") == "2.14.1"
+    assert examine(python)[0].version("torch") == "2.14.99"
     uninstall(python, "torch", "unsloth")
 
 
@@ -214,3 +215,11 @@ def test_doctor_prints_the_documented_document_and_exits_1(python: Path, tmp_pat
 def test_an_inventory_is_plain_data(python: Path) -> None:
     inventory, _ = examine(python)
     assert to_builtins(inventory)["python"]["kind"] == "venv"
+
+
+def test_an_environment_with_pip_is_repaired_by_its_own_pip(tmp_path: Path) -> None:
+    python = make_venv(tmp_path / "withpip")
+    install(python, make_wheel(tmp_path, "flash-attn", "2.8.3", {"flash_attn/__init__.py": ""}))
+    _, findings = examine(python)
+    assert [step.command.split()[1:3] for step in steps(findings)] == [["-m", "pip"]]
+    assert "flash-attn-no-kernels" not in repaired(python, findings)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from provisioner.diagnosing import catalogue
 from provisioner.diagnosing.candidates import Candidate
+from provisioner.diagnosing.checks.installer import install, uninstall
 from provisioner.diagnosing.findings import Fix, Safety, Severity
 from provisioner.diagnosing.inventory import Attempt, Inventory, Lock
 from provisioner.machine.report.cleaning import clean
@@ -60,14 +61,14 @@ def _failed(inventory: Inventory, package: str, attempt: Attempt) -> Iterator[Ca
     if missing := re.search(r"No module named '([\w.]+)'", attempt.output):
         name = missing[1].split(".")[0]
         title = f"{package} needs {name}, which is not installed"
-        command = shlex.join([inventory.python.executable, "-m", "pip", "install", name.replace("_", "-")])
+        command = install(inventory, name.replace("_", "-"))
         yield Candidate(
             "missing-dependency", 58, Severity.ERROR, title, (last.strip(),), Fix(f"install {name}", command, Safety.REVERSIBLE)
         )
         return
     fix = Fix(
         "reinstall it without the cache",
-        shlex.join([inventory.python.executable, "-m", "pip", "install", "--force-reinstall", "--no-deps", package]),
+        install(inventory, "--force-reinstall", "--no-deps", package),
         Safety.REVERSIBLE,
     )
     crashed = attempt.code is not None and attempt.code < 0
@@ -79,7 +80,7 @@ def _repairable(inventory: Inventory, package: str, one: Candidate) -> Candidate
     """flash-attn is optional: one that does not load can be taken away, and Unsloth goes on with xformers or SDPA."""
     if package != "flash-attn" or one.code not in _UNLOADABLE:
         return one
-    command = shlex.join([inventory.python.executable, "-m", "pip", "uninstall", "--yes", "flash-attn"])
+    command = uninstall(inventory, "flash-attn")
     text = "remove this flash-attn (Unsloth goes on with xformers or SDPA), then install the one that `provision plan` names"
     return replace(one, fix=Fix(text, command, Safety.REVERSIBLE, automatic=True))
 

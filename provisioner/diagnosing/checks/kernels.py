@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from provisioner.diagnosing import catalogue
 from provisioner.diagnosing.candidates import Candidate
+from provisioner.diagnosing.checks.installer import uninstall
 from provisioner.diagnosing.findings import Fix, Safety, Severity
 from provisioner.diagnosing.inventory import Inventory
 from provisioner.machine.report.cleaning import clean
@@ -16,7 +16,7 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
     """Yield findings about flash-attn's kernels."""
     for copy in inventory.packages.get("flash-attn", ())[:1]:
         if not copy.extensions:
-            command = shlex.join([inventory.python.executable, "-m", "pip", "uninstall", "--yes", "flash-attn"])
+            command = uninstall(inventory, "flash-attn")
             text = "remove it (Unsloth goes on with xformers or SDPA) and install a wheel that holds kernels"
             title = f"flash-attn {copy.version} has no compiled kernels: its wheel was not found and nothing was built"
             fix = Fix(text, command, Safety.REVERSIBLE, automatic=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from provisioner.diagnosing.candidates import Candidate
+from provisioner.diagnosing.checks.installer import install, uninstall
 from provisioner.diagnosing.findings import Fix, Safety, Severity
 from provisioner.diagnosing.inventory import Inventory
 
@@ -16,10 +16,6 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
         yield from _pins(inventory, package)
     yield from _xformers_torch(inventory)
     yield from _flash_attn_range(inventory)
-
-
-def _pip(inventory: Inventory, *words: str) -> str:
-    return shlex.join([inventory.python.executable, "-m", "pip", *words])
 
 
 def _pins(inventory: Inventory, package: str) -> Iterator[Candidate]:
@@ -36,7 +32,7 @@ def _pins(inventory: Inventory, package: str) -> Iterator[Candidate]:
                 continue
             if not wanted.specifier.contains(installed.split("+")[0], prereleases=True):
                 title = f"{package} {copy.version} asks for {wanted.name}{wanted.specifier}, {installed} is installed"
-                command = _pip(inventory, "install", f"{wanted.name}{wanted.specifier}")
+                command = install(inventory, f"{wanted.name}{wanted.specifier}")
                 fix = Fix(f"install a {wanted.name} inside the range", command, Safety.REVERSIBLE, automatic=True)
                 evidence = (f"{copy.metadata}: Requires-Dist: {line}", f"{wanted.name} {installed}")
                 yield Candidate("unsloth-pin-violated", 49, Severity.ERROR, title, evidence, fix)
@@ -61,7 +57,7 @@ def _xformers_torch(inventory: Inventory) -> Iterator[Candidate]:
                 title = f"xformers {copy.version} is built for torch{wanted.specifier}, {torch} is installed"
                 fix = Fix(
                     "install the xformers of this torch",
-                    _pip(inventory, "install", "--upgrade", "xformers", f"torch=={torch}"),
+                    install(inventory, "--upgrade", "xformers", f"torch=={torch}"),
                     Safety.REVERSIBLE,
                 )
                 yield Candidate(
@@ -80,7 +76,7 @@ def _flash_attn_range(inventory: Inventory) -> Iterator[Candidate]:
         return
     accepted = f">={release.flash_attn_min}" + (f",<={release.flash_attn_max}" if release.flash_attn_max else "")
     title = f"xformers {xformers} accepts flash-attn {accepted} and refuses to import beside {flash_attn}"
-    command = _pip(inventory, "uninstall", "--yes", "flash-attn")
+    command = uninstall(inventory, "flash-attn")
     fix = Fix(
         f"remove flash-attn (Unsloth goes on with xformers), then install one in {accepted}",
         command,

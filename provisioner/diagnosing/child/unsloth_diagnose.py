@@ -32,7 +32,7 @@ IMPORT_SECONDS = float(os.environ.get("UNSLOTH_DIAGNOSE_SECONDS", "25"))
 
 WATCHED = (
     "torch", "triton", "xformers", "flash-attn", "bitsandbytes", "unsloth", "unsloth-zoo", "transformers", "trl", "peft",
-    "accelerate", "datasets", "huggingface-hub", "vllm", "torchvision", "torchaudio", "numpy", "ninja", "packaging",
+    "accelerate", "datasets", "huggingface-hub", "vllm", "torchvision", "torchaudio", "numpy", "ninja", "packaging", "pip",
 )  # fmt: skip
 IMPORTS = (
     # distribution, statement

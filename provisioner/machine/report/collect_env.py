@@ -35,6 +35,8 @@ def read(report: CleanText) -> Iterator[Claim]:
     yield from platform_claims(found.get("Python platform", ""), found.get("Python version", ""))
     if not found.get("Python platform"):
         yield from _without_platform(found)
+    if found.get("Is CUDA available") == "False" and found.get("GPU models and configuration") == "Could not collect":
+        yield Claim("signal.no_gpu", True, "Is CUDA available: False, GPU models and configuration: Could not collect")
 
 
 def _nothing(value: str, line: str) -> Iterator[Claim]:

@@ -16,7 +16,6 @@ _HEADER = re.compile(
 )
 _DEVICE = re.compile(r"^\s*(\d{1,3})\s+(\S.*?)\s+(On|Off|N/A|WDDM|TCC|MCDM|Enabled|Disabled)\s*$")
 _MEMORY = re.compile(r"(\d+)\s*MiB\s*/\s*(\d+)\s*MiB")
-_ERRORS = re.compile(r"NVIDIA-SMI has failed|Failed to initialize NVML|No devices were found")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ _DRIVER = re.compile(
     re.MULTILINE,
 )
 _NO_SMI = re.compile(
-    r"nvidia-smi: (?:command )?not found|command not found: nvidia-smi|'nvidia-smi' is not recognized|The NVIDIA Driver was not detected",
-    re.IGNORECASE,
+    r"nvidia-smi: (?:command )?not found|command not found: nvidia-smi|'nvidia-smi' is not recognized|The NVIDIA Driver was not detected|^No devices were found$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _PROCESSOR = re.compile(
     r"linux[-_](x86_64|aarch64)\b|manylinux\w*_(x86_64|aarch64)\b|\b(x86_64|aarch64)-(?:conda-)?linux-gnu|^Architecture:\s+(x86_64|aarch64|ppc64le)$",
@@ -62,7 +62,9 @@ def read(report: CleanText) -> Iterator[Claim]:
     for word, pattern in (("nvrm version", _KERNEL_MODULE), ("driver", _DRIVER)):
         if word in lower and (match := pattern.search(text)):
             yield Claim("driver.version", match[1], match[0].strip())
-    if ("nvidia-smi" in lower or "driver was not detected" in lower) and (match := _NO_SMI.search(text)):
+    if ("nvidia-smi" in lower or "driver was not detected" in lower or "no devices were found" in lower) and (
+        match := _NO_SMI.search(text)
+    ):
         yield Claim("signal.no_gpu", True, match[0])
     if ("x86_64" in lower or "aarch64" in lower or "ppc64le" in lower) and (match := _PROCESSOR.search(text)):
         yield Claim("platform.machine", next(group for group in match.groups() if group), match[0])

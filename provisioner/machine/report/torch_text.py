@@ -14,6 +14,9 @@ _ATTRIBUTE = re.compile(rf"torch\.__version__\s*[=:]+\s*'?({VERSION})")
 _PROMPT = re.compile(r"^(?:>>>|In \[\d+\]:|\$ python3? -c).*torch\.__version__")
 _QUOTED = re.compile(rf"^(?:Out\[\d+\]: )?'?({VERSION})'?$")
 _VERSION_LINE = re.compile(rf"^\s*(?:[-*]\s*)?(?:Py)?[Tt]orch(?: [Vv]ersion)?\s*[:=]+\s*({VERSION})(?:\s|,|$)")
+_AVAILABLE = re.compile(
+    r"torch\.cuda\.is_available\(\)\s*(?:[=:>]+\s*)?(True|False)?\s*$|CUDA (?:is )?available[?:]\s*(True|False)\s*$"
+)
 _CUDA_ATTRIBUTE = re.compile(r"torch\.version\.cuda\s*[=:]+\s*'?(\d+\.\d+)")
 _GUESS = re.compile(r"flash_attn-(?P<version>[\d.]+(?:post\d+)?)\+cu(?P<cuda>\d{2,3})torch(?P<torch>\d+\.\d+)cxx11abi")
 _LONE_WHEEL = re.compile(r"^\s*torch-(\d+\.\d+[\w.+%-]*?)-cp\d+-\S+\.whl\s*$")
@@ -37,6 +40,7 @@ _CUDA_13_RELEASE = (2, 9)
 def read(report: CleanText) -> Iterator[Claim]:
     """Yield claims about torch, then about the GPUs that its messages name."""
     yield from _versions(report)
+    yield from _available(report)
     yield from _guess(report)
     if "too old" in report.text and (match := _TOO_OLD.search(report.text)):
         number = int(match[1])
@@ -59,6 +63,19 @@ def _versions(report: CleanText) -> Iterator[Claim]:
                 yield from _torch(match[1].replace("%2B", "+"), line)
             if match := _CUDA_ATTRIBUTE.search(line):
                 yield Claim("software.torch_cuda", match[1], line.strip())
+
+
+def _available(report: CleanText) -> Iterator[Claim]:
+    """torch's own answer, printed beside the question or on the line after it."""
+    asked = False
+    for line in report.lines:
+        if asked and line.strip() in ("True", "False"):
+            yield Claim("signal.cuda_available", line.strip() == "True", "torch.cuda.is_available() is " + line.strip())
+        asked = False
+        if "available" in line and (match := _AVAILABLE.search(line)):
+            if answer := match[1] or match[2]:
+                yield Claim("signal.cuda_available", answer == "True", line.strip())
+            asked = answer is None
 
 
 def _torch(version: str, line: str) -> Iterator[Claim]:
