@@ -111,13 +111,27 @@ def get_text(url: str, *, headers: dict[str, str] | None = None, timeout: float 
         return response.text
 
 
-def get_range(url: str, byte_range: str) -> tuple[bytes, int]:
+def get_range(url: str, byte_range: str, *, session: requests.Session | None = None) -> tuple[bytes, int]:
     """Return (bytes, size of the whole file) for ``byte_range``, such as ``0-1023`` or ``-65536`` (the end).
 
-    Raise `SourceUnreachable`, with code ``ranges-unsupported`` where the server would send the whole file instead.
+    A ``session`` keeps the connection for the next range. An answer that breaks off is asked for again. Raise `SourceUnreachable`,
+    with code ``ranges-unsupported`` where the server would send the whole file instead.
     """
+    import requests
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _one_range(url, byte_range, session)
+        except requests.RequestException as error:
+            if attempt == ATTEMPTS:
+                raise SourceUnreachable(f"{redact(url)} broke off {ATTEMPTS} times: {_reason(error)}") from error
+            time.sleep(2.0 ** (attempt - 1) / 2)
+    raise AssertionError("unreachable")
+
+
+def _one_range(url: str, byte_range: str, session: requests.Session | None) -> tuple[bytes, int]:
     headers = {"Range": f"bytes={byte_range}", "Accept-Encoding": "identity"}
-    with _response(mirrored(url), headers, READ_SECONDS, stream=True, accept=(200, 206)) as response:
+    with _response(url, headers, READ_SECONDS, stream=True, accept=(200, 206), session=session) as response:
         total = response.headers.get("Content-Range", "").rpartition("/")[2]
         if response.status_code != 206 or not total.isdigit():
             raise SourceUnreachable(f"{redact(url)} serves no byte ranges", code="ranges-unsupported")
@@ -205,7 +219,13 @@ def answers(url: str, *, timeout: float) -> int:
 
 @contextmanager
 def _response(
-    url: str, headers: dict[str, str], timeout: float, *, stream: bool = False, accept: Container[int] = (200,)
+    url: str,
+    headers: dict[str, str],
+    timeout: float,
+    *,
+    stream: bool = False,
+    accept: Container[int] = (200,),
+    session: requests.Session | None = None,
 ) -> Iterator[requests.Response]:
     import requests
 
@@ -213,7 +233,8 @@ def _response(
     if offline.get():
         raise SourceUnreachable(f"{shown} is needed, but --offline forbids it", code="offline", hints=["leave --offline out"])
     try:
-        response = requests.get(url, headers=headers, timeout=(min(CONNECT_SECONDS, timeout), timeout), stream=stream)
+        get = session.get if session else requests.get
+        response = get(url, headers=headers, timeout=(min(CONNECT_SECONDS, timeout), timeout), stream=stream)
     except requests.ConnectionError as error:
         raise SourceUnreachable(
             f"cannot reach {urlsplit(url).hostname}: {_reason(error)}",

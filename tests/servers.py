@@ -15,7 +15,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves ``root``; ``requests`` lists (method, path, range header), ``broken_after`` cuts each answer short once."""
+    """Serves ``root``; ``requests`` lists (method, path, range header), ``broken_after`` cuts each answer short once.
+
+    With ``ranges`` off it sends whole files whatever is asked; ``sent`` counts the bytes of all bodies.
+    """
 
     daemon_threads = True
 
@@ -24,6 +27,8 @@ class FileServer(ThreadingHTTPServer):
         self.root = root
         self.requests: list[tuple[str, str, str | None]] = []
         self.broken_after: int | None = None
+        self.ranges = True
+        self.sent = 0
 
     @property
     def url(self) -> str:
@@ -50,9 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         data = file.read_bytes()
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        start = int(wanted[1]) if wanted else 0
-        end = int(wanted[2]) + 1 if wanted and wanted[2] else len(data)
+        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range") or "") if self.server.ranges else None
+        start, end = _bounds(wanted, len(data))
         if wanted and start >= len(data):
             self.send_error(416)
             return
@@ -62,6 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Type", "text/html" if file.suffix == ".html" else "application/octet-stream")
         block = data[start:end]
+        self.server.sent += len(block) if body else 0
         self.send_header("Content-Length", str(len(block)))
         self.end_headers()
         if not body:
@@ -76,6 +81,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(block)
 
     def log_message(self, format: str, *args: object) -> None: ...
+
+
+def _bounds(wanted: re.Match[str] | None, size: int) -> tuple[int, int]:
+    """Return the first byte and the one after the last of a range header; ``-500`` means the last 500 bytes."""
+    if wanted is None:
+        return 0, size
+    if not wanted[1]:
+        return max(0, size - int(wanted[2] or 0)), size
+    return int(wanted[1]), int(wanted[2]) + 1 if wanted[2] else size
 
 
 @contextmanager

@@ -14,13 +14,13 @@ from provisioner import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
-    "build": ("build", "Compile flash-attn from source: only the architectures and kernels asked for."),
     "detect": ("detect", "Show the GPUs, driver, system and tools of this machine."),
     "capture": ("capture", "Write this machine to a folder that any other can plan for."),
     "plan": ("plan", "Choose what to install on this machine, or another, and say why."),
     "lock": ("lock", "Resolve the exact files, with hashes, and write conda-lock.yml."),
     "create": ("create", "Make an environment for this machine, and prove it."),
     "install": ("install", "Install the right flash-attn beside a Python that is already there."),
+    "build": ("build", "Compile flash-attn from source: only the architectures and kernels asked for."),
     "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
     "list": ("list", "List the environments."),
     "run": ("run", "Run a command inside an environment."),

@@ -19,14 +19,23 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("subject")
-@click.option("--against", metavar="PYTHON|PREFIX", help="Link against the torch of this environment, without importing it.")
+@click.option("--against", metavar="PYTHON|ENV", help="Link against the torch of this environment, without importing it.")
 @click.option("--gpu", "gpus", multiple=True, metavar="CC", help="Judge for this compute capability (9.0, sm_90); repeatable.")
+@click.option("--here", is_flag=True, help="Judge for the GPUs of this machine.")
 @click.option("--package", default="flash-attn", show_default=True, help="The distribution to look at in an environment.")
 @speaking
 def command(
-    *, subject: str, against: str | None, gpus: tuple[str, ...], package: str, output: Output, offline: bool, yes: bool
+    *,
+    subject: str,
+    against: str | None,
+    gpus: tuple[str, ...],
+    here: bool,
+    package: str,
+    output: Output,
+    offline: bool,
+    yes: bool,
 ) -> int:
-    """Say what SUBJECT holds: a wheel (path or URL), a .so, an environment's folder or its Python.
+    """Say what SUBJECT holds: a wheel (path or URL), a .so, an environment (name, folder or its Python).
 
     GPU architectures, stub kernels, C++ ABI, glibc floor and CUDA runtime are read from the binary itself, and with --against the
     symbols that this torch would leave undefined. Exit 1 when there is a reason not to use it.
@@ -36,9 +45,11 @@ def command(
     from provisioner.wheels.torch_facts import read_torch
     from provisioner.wheels.verdict import reject_reasons
 
-    torch = _torch_of(against) if against else None
+    torch = _torch_of(_place(against)) if against else None
+    if here:
+        gpus = (*gpus, *_gpus_here())
     with output.progress():
-        found = inspect(subject, against=torch.lib_dir if torch else None, package=package)
+        found = inspect(_place(subject), against=torch.lib_dir if torch else None, package=package)
     if torch is None and found.against is not None:
         torch = read_torch(Path(found.against).parent.parent)
     reasons = reject_reasons(found, _target(torch, gpus))
@@ -47,6 +58,26 @@ def command(
     else:
         output.say("\n".join([*describe(found), "", *verdict(found, reasons, judged=bool(gpus or torch))]))
     return 1 if reasons else 0
+
+
+def _place(text: str) -> str:
+    """Return the prefix of the environment that ``text`` names, else ``text``: a path or a URL."""
+    from provisioner import paths
+
+    link = paths.envs_dir() / text
+    return text if "/" in text or Path(text).exists() or not link.is_dir() else str(link.resolve())
+
+
+def _gpus_here() -> tuple[str, ...]:
+    from provisioner.errors import UsageError
+    from provisioner.machine.probe import probe
+
+    found = tuple(dict.fromkeys(gpu.compute_capability for gpu in probe().gpus if gpu.compute_capability))
+    if not found:
+        raise UsageError(
+            "no NVIDIA GPU answers here", hints=["say which is meant: --gpu 9.0", "`provision detect` says why"], code="no-gpu"
+        )
+    return found
 
 
 def _torch_of(environment: str) -> TorchFacts:

@@ -21,7 +21,7 @@ def command() -> None:
 @click.argument("table", required=False)
 @speaking
 def show(table: str | None, *, output: Output, offline: bool, yes: bool) -> None:
-    """List the tables with their sources and days, or print the rows of TABLE (``wheels`` counts the wheel index)."""
+    """List the tables with their sources and days, or print the rows of TABLE."""
     from provisioner.errors import UsageError
     from provisioner.knowledge import tables
 
@@ -57,15 +57,16 @@ def update(api: str | None, official_only: bool, *, output: Output, offline: boo
 
 
 def _show_all(output: Output) -> None:
-    from provisioner.knowledge import tables, wheel_index
+    from provisioner.knowledge import tables, wheel_index, wheel_lists
 
     index = wheel_index.load()
+    files = list(wheel_lists.unfold(index.lists))
     wheels = {
         "date": index.date,
         "origin": "shipped" if index is wheel_index.shipped() else "updated",
-        "wheels": len(index.every()),
-        "hashed": sum(1 for wheel in index.every() if wheel.sha256),
-        "official": sum(1 for wheel in index.every() if wheel.trust == "official"),
+        "wheels": len(files),
+        "hashed": sum(1 for file in files if file.sha256),
+        "official": sum(1 for file in files if file.trust == "official"),
     }
     known = [(name, tables.table(name)) for name in tables.table_names()]
     if output.as_json:

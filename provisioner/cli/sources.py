@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import urlsplit
 
+from provisioner.errors import SourceUnreachable
 from provisioner.indexes import IndexSettings
 from provisioner.machine.facts import Machine
 
@@ -19,3 +21,16 @@ def with_sources(machine: Machine, settings: IndexSettings, channels: tuple[str,
     from provisioner.machine.reach import probe_sources
 
     return replace(machine, sources=probe_sources(endpoints(settings, channels), timeout=SECONDS))
+
+
+def require_index(machine: Machine) -> None:
+    """Raise `SourceUnreachable` when the package index was asked and does not answer: every lock needs it."""
+    index = machine.source("package-index")
+    if index is None or index.reachable is not False:
+        return
+    raise SourceUnreachable(
+        f"the package index does not answer: {urlsplit(index.url or '').hostname or index.url}",
+        why=index.detail,
+        hints=["check the network and HTTPS_PROXY", "or set a mirror: `pip config set global.index-url URL`"],
+        code="index-unreachable",
+    )

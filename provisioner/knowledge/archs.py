@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from provisioner.capability import ComputeCapability
@@ -13,7 +14,8 @@ from provisioner.knowledge import tables
 class Arch:
     """An architecture: ``first_cuda`` None where it is older than the tables, ``last_cuda`` None while still supported.
 
-    ``flash_attn`` says in words which releases run there.
+    ``flash_attn`` says in words which releases run there. ``integrated`` marks the Tegra line before Thor: binaries for discrete GPUs
+    of the same major do not run there (CUDA C++ Programming Guide, "Binary Compatibility"; bitsandbytes#1929 shows it on Orin).
     """
 
     compute_capability: str
@@ -23,6 +25,7 @@ class Arch:
     flash_attn: str
     source: str
     date: str
+    integrated: bool = False
 
     @property
     def capability(self) -> ComputeCapability:
@@ -46,6 +49,11 @@ def arch(capability: ComputeCapability | str) -> Arch | None:
     if isinstance(capability, str):
         capability = ComputeCapability.parse(capability)
     return _by_capability().get(capability)
+
+
+def covers(built: Iterable[str], capability: ComputeCapability) -> bool:
+    """Say whether binaries for the capabilities ``built`` run on a GPU."""
+    return any(capability.runs_binary_of(ComputeCapability.parse(one)) for one in built)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from provisioner.capability import ComputeCapability
-from provisioner.knowledge import tables
+from provisioner.knowledge import archs, tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class TorchBuild:
         """Say whether it has kernels for a GPU; None where its architectures are not known."""
         if not self.archs:
             return None if self.cuda else False
-        return any(capability.runs_binary_of(ComputeCapability.parse(built)) for built in self.archs)
+        return archs.covers(self.archs, capability)
 
 
 @functools.cache
@@ -73,3 +73,26 @@ def find(torch: str, *, cuda: str | None = None, machine: str = "x86_64") -> tup
 def releases() -> tuple[str, ...]:
     """Return the torch releases, oldest first."""
     return tuple(dict.fromkeys(build.torch for build in builds()))
+
+
+@dataclass(frozen=True, slots=True)
+class LineCompatibility:
+    """The further torch lines beside which wheels built for one line were seen to load."""
+
+    built_for: str
+    loads_on: tuple[str, ...]
+    source: str
+    date: str
+    note: str | None = None
+
+
+@functools.cache
+def line_compatibility() -> tuple[LineCompatibility, ...]:
+    """Return what was tried across torch lines."""
+    return tables.rows("torch_line_compatibility", LineCompatibility)
+
+
+@functools.lru_cache(maxsize=256)
+def wheel_loads_on(built_for: str, line: str) -> bool:
+    """Say whether an extension built for torch ``built_for`` (``"2.10"``) is known to load beside torch ``line``."""
+    return built_for == line or any(row.built_for == built_for and line in row.loads_on for row in line_compatibility())

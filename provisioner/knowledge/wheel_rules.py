@@ -13,11 +13,12 @@ from provisioner.knowledge.wheel_names import WheelName
 
 OFFICIAL = "Dao-AILab/flash-attention"
 
+_version = functools.lru_cache(maxsize=512)(Version)
+
 ABI_MISLABELLED = "abi-mislabelled"
 MISNAMED = "version-misnamed"
 
 
-@functools.lru_cache(maxsize=4096)
 def nvcc(name: WheelName, source: str) -> str:
     """Return the CUDA version whose nvcc compiled a wheel.
 
@@ -30,28 +31,26 @@ def nvcc(name: WheelName, source: str) -> str:
         return f"{name.cuda}.0"
     if name.cuda == "11":
         return "11.8"
-    return "12.9" if Version(name.version) >= Version("2.8.0") else "12.4"
+    return "12.9" if _version(name.version) >= _version("2.8.0") else "12.4"
 
 
-@functools.lru_cache(maxsize=4096)
 def archs(name: WheelName, source: str) -> tuple[str, ...]:
     """Return the compute capabilities with kernels in a wheel; none of the publishers adds PTX.
 
     setup.py decides: 1.x has 7.5 and 8.0, 2.x has 8.0; both add 9.0 from nvcc 11.8. From 2.7.4 on 10.0 and 12.0 come with nvcc ≥ 12.8.
     The community's builds leave that default alone (build_linux.sh of mjun0812/flash-attention-prebuild-wheels at 2614dc8).
     """
-    compiler, version = Version(nvcc(name, source)), Version(name.version)
+    compiler, version = _version(nvcc(name, source)), _version(name.version)
     if name.distribution == "flash_attn_3":
         return ("8.0", "9.0")
-    found = ["7.5", "8.0"] if version < Version("2") else ["8.0"]
-    if compiler >= Version("11.8"):
+    found = ["7.5", "8.0"] if version < _version("2") else ["8.0"]
+    if compiler >= _version("11.8"):
         found.append("9.0")
-    if compiler >= Version("12.8") and version >= Version("2.7.4"):
+    if compiler >= _version("12.8") and version >= _version("2.7.4"):
         found += ["10.0", "12.0"]
     return tuple(found)
 
 
-@functools.lru_cache(maxsize=4096)
 def glibc(name: WheelName, source: str) -> str | None:
     """Return the oldest glibc on which a Linux wheel is known to load, None on Windows.
 
@@ -65,11 +64,10 @@ def glibc(name: WheelName, source: str) -> str | None:
         return name.glibc
     if name.platform == "linux_aarch64":
         return "2.34"
-    old = source == OFFICIAL and Version(name.version) < Version("2.8.0")
+    old = source == OFFICIAL and _version(name.version) < _version("2.8.0")
     return "2.31" if old else "2.32"
 
 
-@functools.lru_cache(maxsize=4096)
 def real_abi(name: WheelName, source: str) -> bool | None:
     """Return whether a wheel really uses the new C++11 ABI, whatever its label; None where that is not known.
 
@@ -86,7 +84,7 @@ def real_abi(name: WheelName, source: str) -> bool | None:
     if name.platform == "linux_aarch64":
         return None
     if (major, minor) == (2, 6):
-        return Version(name.version) >= Version("2.8.0") if source == OFFICIAL else Version(name.cuda) >= Version("12.6")
+        return _version(name.version) >= _version("2.8.0") if source == OFFICIAL else _version(name.cuda) >= _version("12.6")
     return False
 
 

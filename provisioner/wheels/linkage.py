@@ -40,7 +40,7 @@ _GLIBC = re.compile(r"GLIBC_(\d+\.\d+(?:\.\d+)?)")
 _GLIBCXX = re.compile(r"GLIBCXX_(\d+\.\d+(?:\.\d+)?)")
 _CUDART = re.compile(r"libcudart\.so\.(\d+)")
 _CUDA_BY_LIBRARY = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink)\.so\.(\d+)")
-_TORCH_CXX = re.compile(r"_ZN?K?(?:St\w*)?(?:3c10|2at|5torch|N3c10|N2at|N5torch)")
+_TORCH_CXX = re.compile(r"_Z\w*?(?<!\d)(?:3c10|2at|5torch)(?=[\dEILST])")
 _OLD_STRING = re.compile(r"(?:E|RK|R|_|PK?c|[ijlmbxy])Ss(?:$|[RSiNPEjlmb_K])")
 _STABLE = re.compile(r"(?:aoti_torch_|torch_(?!python)\w+$)")
 _RELR_FLOOR = "2.36"
@@ -102,6 +102,11 @@ def abi_class(undefined: Iterable[str]) -> Abi | None:
         elif _STABLE.match(name):
             stable = True
     return Abi.STABLE if stable and not cxx else None
+
+
+def is_torch_symbol(name: str) -> bool:
+    """Say whether a symbol is torch's by its name: something of ``c10``, ``at`` or ``torch``, or of the C shim."""
+    return _TORCH_CXX.match(name) is not None or _STABLE.match(name) is not None
 
 
 def is_interpreter_symbol(symbol: Undefined) -> bool:

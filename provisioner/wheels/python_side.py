@@ -25,10 +25,12 @@ def interface_files(names: Iterable[str]) -> tuple[str, ...]:
 def missing_module(distribution: str | None, names: Iterable[str], interfaces: Mapping[str, str]) -> str | None:
     """Return the compiled module that the Python files import and that is not among the files ``names``; None when all is there.
 
-    ``interfaces`` maps the `interface_files` to their text. A flash-attn without a single Python module misses its package.
+    ``interfaces`` maps the `interface_files` to their text. A flash-attn whose Python files are absent or empty misses its package
+    (flash-attn-3 0.0.0 on the package index is such a placeholder).
     """
     files = [PurePosixPath(name) for name in names]
-    if distribution in DISTRIBUTIONS and not any(file.suffix in (".py", ".so") for file in files):
+    empty = bool(interfaces) and not any(text.strip() for text in interfaces.values())
+    if distribution in DISTRIBUTIONS and (empty or not any(file.suffix in (".py", ".so") for file in files)):
         return distribution.replace("-", "_")
     compiled = {str(file.parent / file.name.split(".")[0]) for file in files if ".so" in file.suffixes}
     imported = [module for text in interfaces.values() for module in _IMPORT.findall(text)]

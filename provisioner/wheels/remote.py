@@ -11,7 +11,7 @@ TAIL = 64 * 1024
 """Bytes of the end that are fetched first: the central directory of most wheels lies in them."""
 
 CHUNK = 64 * 1024
-LARGEST_CHUNK = 512 * 1024
+LARGEST_CHUNK = 2 * 1024 * 1024
 
 
 class RemoteFile(io.RawIOBase):
@@ -21,15 +21,22 @@ class RemoteFile(io.RawIOBase):
     """
 
     def __init__(self, url: str) -> None:
+        import requests
+
         super().__init__()
         self._url = url
-        tail, self.size = download.get_range(url, f"-{TAIL}")
+        self._session = requests.Session()
+        tail, self.size = download.get_range(url, f"-{TAIL}", session=self._session)
         self.moved = len(tail)
         self._pieces = {self.size - len(tail): tail}
         self._position = 0
         self._chunk = CHUNK
         self.horizon = 0
         """Up to where reading ahead makes sense; beyond it, only what is asked for is fetched."""
+
+    def close(self) -> None:
+        self._session.close()
+        super().close()
 
     def readable(self) -> bool:
         return True
@@ -69,7 +76,7 @@ class RemoteFile(io.RawIOBase):
         self._chunk = min(self._chunk * 2, LARGEST_CHUNK) if continued else CHUNK
         ahead = min(start + self._chunk, max(self.horizon, start))
         end = min(max(start + wanted, ahead), later)
-        piece, _ = download.get_range(self._url, f"{start}-{end - 1}")
+        piece, _ = download.get_range(self._url, f"{start}-{end - 1}", session=self._session)
         if not piece:
             raise SourceUnreachable(f"{download.redact(self._url)} sent nothing for bytes {start}-{end - 1}")
         self.moved += len(piece)

@@ -35,6 +35,9 @@ LEAST = 512 * 1024
 MOST_INFLATED = 192 * 2**20
 """Bytes of memory that the beginning of one extension may take."""
 
+_MARGIN = 64 * 1024
+"""Bytes kept back for what reads overshoot."""
+
 _BUFFER = 8 * 1024
 _BLOCK = 32 * 1024
 _LOCAL_HEADER = 1024
@@ -54,7 +57,7 @@ def inspect_remote(url: str, against: Path | None = None) -> Inspection:
         members = archive.compiled()
         with progress.task(f"look into {filename}", total=len(members), unit="files") as task:
             for index, info in enumerate(members):
-                left = max(SHARE * file.size, LEAST) - file.moved
+                left = max(SHARE * file.size, LEAST) - _MARGIN - file.moved
                 found = _look_into(archive, info, file, left / (len(members) - index), against, folder)
                 extensions += [found] if found else []
                 task.advance()

@@ -35,8 +35,10 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "gpus": gpus.models,
     "jetson_drivers": drivers.jetson,
     "torch_builds": torch_builds.builds,
+    "torch_line_compatibility": torch_builds.line_compatibility,
     "triton": packages.triton,
     "unsloth": packages.unsloth,
+    "wheel_places": wheel_index.places,
     "xformers": packages.xformers,
 }
 
