@@ -66,7 +66,7 @@ def command(
         if fix:
             machine, findings = _repaired(interpreter, machine, findings, output, dry_run=dry_run, yes=yes)
     plan, reason = _plan(machine, offline)
-    _show(output, machine, findings, plan, reason)
+    _show(output, machine, findings, plan, reason, stated_only=report is not None)
     return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
 
 
@@ -158,14 +158,17 @@ def _plan(machine: Machine, offline: bool) -> tuple[Plan | None, str | None]:
         return None, error.what
 
 
-def _show(output: Output, machine: Machine, findings: tuple[Finding, ...], plan: Plan | None, reason: str | None) -> None:
+def _show(
+    output: Output, machine: Machine, findings: tuple[Finding, ...], plan: Plan | None, reason: str | None, *, stated_only: bool
+) -> None:
     if output.as_json:
         output.document(machine=machine, findings=findings, plan=plan)
         return
     from provisioner.cli.machine_text import machine_lines
 
     for line in machine_lines(machine):
-        output.say(line)
+        if not (stated_only and line.split("  ")[-1].strip().startswith(("unknown", "none found"))):
+            output.say(line)
     output.say()
     for finding in findings:
         for line in _finding_lines(finding):
