@@ -1,6 +1,6 @@
 """What torch's out-of-memory message says: four numbers decide which of the usual causes it is.
 
-Wording read in c10/cuda/CUDACachingAllocator.cpp of torch 2.0 to 2.13 on 2026-11-24; thresholds are ours.
+Both wordings as quoted in issue threads (pytorch#35901 and later ones); torch's source was not read for them. The thresholds are judgement.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _UNUSED = re.compile(_SIZE.format("unused") + r"\s+is\s+reserved\s+by\s+PyTorch\
 _MIB = {"bytes": 1 / 2**20, "KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
 
 CONTEXT_MIB = 700
-"""A CUDA context and libraries take up to about this much outside torch's counters (pytorch#107667, InvokeAI#9413)."""
+"""What a CUDA context and libraries may take outside torch's counters: 256 to 600 MiB were reported (pytorch#107667, InvokeAI#9413); a judgement."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from provisioner.machine.facts import Gpu
 from provisioner.machine.report import Report
 
 OLDEST_GLIBC = (2, 28)
-"""manylinux_2_28 is the oldest platform of torch's wheels since 2.6 and of community flash-attn wheels; read 2026-11-24."""
+"""Below this neither manylinux_2_28 wheels (torch's, the community's flash-attn) nor official flash-attn wheels load (flash-attention#1708)."""
 
 OFFICIAL_GLIBC = (2, 32)
 """Official flash-attn wheels since 2.8.0 are built on Ubuntu 22.04 and need this glibc (flash-attention#1708, #1762, #2225)."""
 
 FIRST_CUDA = {10: (12, 8), 11: (13, 0), 12: (12, 8)}
-"""The first CUDA whose torch builds have kernels for a major compute capability (RELEASE.md of PyTorch, read 2026-11-24)."""
+"""The first CUDA whose nvcc knows a major compute capability, as the knowledge table of architectures has it (2026-11-24)."""
 
 _PLAN = "provision plan --explain"
 _FAMILIES = ((3, "kepler"), (5, "maxwell"), (6, "pascal"), (7, "volta"))

@@ -9,7 +9,7 @@ from provisioner.diagnosing.findings import Fix, Severity
 from provisioner.diagnosing.inventory import Inventory
 
 LEAST_FREE_MIB = 512
-"""Below this pip cannot even unpack triton; flash-attn's wheel alone takes 250 MiB while it is installed."""
+"""Below this hardly any package of the stack can be unpacked; a judgement, not a measurement."""
 
 
 def check(inventory: Inventory) -> Iterator[Candidate]:

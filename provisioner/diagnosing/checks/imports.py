@@ -35,7 +35,7 @@ WAITS = (
     Wait(r"filelock/|utils/_fixes\.py", "a file lock that another process holds", "end the process that holds it, or delete the lock if nobody does"),
     Wait(r"multiprocessing/", "a worker process", "use one process", "export UNSLOTH_DATASET_NUM_PROC=0"),
 )  # fmt: skip
-"""Stacks and what they mean: read in torch 2.13, triton 3.9, huggingface_hub 2.4, datasets 5.2 and unsloth 2026.10.9 on 2026-11-24."""
+"""Stacks and what they mean: file names as in torch 2.13, triton 3.9, huggingface_hub 2.4 and unsloth 2026.10.9 (2026-11-24); the rest is judgement."""
 
 _UNLOADABLE = ("undefined-symbol-abi-mismatch", "libcudart-missing", "glibc-too-old", "flash-attn-no-kernels")
 

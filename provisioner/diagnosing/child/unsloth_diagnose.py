@@ -28,7 +28,7 @@ from typing import Any
 
 SCHEMA = 1
 IMPORT_SECONDS = float(os.environ.get("UNSLOTH_DIAGNOSE_SECONDS", "25"))
-"""How long one import may take. Unsloth's own, cold, takes about 15 s on a slow disk."""
+"""How long one import may take before it counts as a hang; a judgement."""
 
 WATCHED = (
     "torch", "triton", "xformers", "flash-attn", "bitsandbytes", "unsloth", "unsloth-zoo", "transformers", "trl", "peft",
