@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "activate": ("activate", "Print code that activates an environment."),
     "rollback": ("rollback", "Go back to an environment's previous generation."),
     "remove": ("remove", "Delete an environment."),
+    "doctor": ("doctor", "Find what is wrong with an environment, or with the machine of a pasted report, and fix it."),
     "recipes": ("recipes", "List, show and check recipes."),
     "knowledge": ("knowledge", "Show what the choice rests on; refresh the list of prebuilt wheels."),
 }

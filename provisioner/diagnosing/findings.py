@@ -25,11 +25,15 @@ class Safety(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What to do about a finding: a sentence, and the command if there is one."""
+    """What to do about a finding: a sentence, and the command if there is one.
+
+    ``automatic`` says that ``doctor --fix`` may run ``command`` by itself, once the user has agreed.
+    """
 
     text: str
     command: str | None = None
     safety: Safety = Safety.READ_ONLY
+    automatic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

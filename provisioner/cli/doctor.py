@@ -1,0 +1,197 @@
+"""``provision doctor``: what is wrong with an environment, or with the machine that a pasted report shows, and how to fix it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from provisioner.cli.console import Output
+from provisioner.cli.options import speaking
+
+if TYPE_CHECKING:
+    from provisioner.diagnosing.findings import Finding
+    from provisioner.machine.facts import Machine
+    from provisioner.planning.values import Plan
+
+
+@click.command("doctor")
+@click.argument("name", required=False)
+@click.option(
+    "--report",
+    "report",
+    metavar="FILE",
+    help="Read a pasted report (any mixture of tools' output) from FILE, or from stdin with -.",
+)
+@click.option(
+    "--python", "python", type=click.Path(dir_okay=False, path_type=Path), help="The interpreter of the environment to examine."
+)
+@click.option("--fix", is_flag=True, help="Show the repairs, ask, apply them, and examine again.")
+@click.option("--dry-run", is_flag=True, help="With --fix: only show the repairs.")
+@click.option(
+    "--emit-script", is_flag=True, help="Print a script that takes the inventory in any Python, with nothing installed."
+)
+@speaking
+def command(
+    name: str | None,
+    report: str | None,
+    python: Path | None,
+    fix: bool,
+    dry_run: bool,
+    emit_script: bool,
+    output: Output,
+    offline: bool,
+    yes: bool,
+) -> int:
+    """Examine the environment NAME, or the one that is active; with --report, a report from another machine.
+
+    Exits 1 when something is wrong. At most one finding is the cause; it says which others follow from it.
+    """
+    from provisioner.diagnosing import inventory
+    from provisioner.diagnosing.findings import Severity
+
+    if emit_script:
+        sys.stdout.write(inventory.script())
+        return 0
+    _check_options(report, name, python, fix)
+    if report is not None:
+        from provisioner.diagnosing.reports import diagnose_report
+
+        machine, findings = diagnose_report(_text(report))
+    else:
+        interpreter = _interpreter(name, python)
+        machine, findings = _examined(interpreter, output)
+        if fix:
+            machine, findings = _repaired(interpreter, machine, findings, output, dry_run=dry_run, yes=yes)
+    plan, reason = _plan(machine, offline)
+    _show(output, machine, findings, plan, reason, stated_only=report is not None)
+    return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
+
+
+def _check_options(report: str | None, name: str | None, python: Path | None, fix: bool) -> None:
+    from provisioner.errors import UsageError
+
+    if report is not None and (name or python or fix):
+        raise UsageError("--report is about another machine: it goes with neither NAME, --python nor --fix")
+    if name and python:
+        raise UsageError("give NAME or --python, not both")
+
+
+def _text(report: str) -> str:
+    from provisioner.errors import UsageError
+
+    try:
+        raw = sys.stdin.buffer.read() if report == "-" else Path(report).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {report}: {error.strerror or error}", code="no-report") from error
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's redirection writes UTF-16
+    return raw.decode(encoding, "replace")
+
+
+def _interpreter(name: str | None, python: Path | None) -> Path:
+    from provisioner.errors import UsageError
+    from provisioner.machine.interpreter import default_python
+    from provisioner.machine.system import LiveSystem
+
+    if name:
+        from provisioner.environments import store
+        from provisioner.environments.names import check_name
+
+        return store.find(check_name(name)).prefix / "bin" / "python"
+    found = python or (Path(active) if (active := default_python(LiveSystem())) else None)
+    if found is None or not found.exists():
+        raise UsageError(
+            f"there is no Python at {found}" if found else "no Python is active",
+            hints=["name an environment, or --python PATH"],
+            code="no-python",
+        )
+    return found.absolute()
+
+
+def _examined(interpreter: Path, output: Output) -> tuple[Machine, tuple[Finding, ...]]:
+    from provisioner import progress
+    from provisioner.diagnosing.environments import diagnose
+    from provisioner.diagnosing.inventory import take
+    from provisioner.machine.probe import probe
+
+    with output.progress(), progress.task(f"examining {interpreter}"):
+        machine = probe(python=interpreter)
+        return machine, diagnose(machine, take(interpreter))
+
+
+def _repaired(
+    interpreter: Path, machine: Machine, findings: tuple[Finding, ...], output: Output, *, dry_run: bool, yes: bool
+) -> tuple[Machine, tuple[Finding, ...]]:
+    """Apply the automatic fixes after asking, and examine again; without consent everything stays as it was."""
+    from provisioner.diagnosing.fixing import apply, steps
+    from provisioner.errors import Findings
+
+    planned = steps(findings)
+    output.say("Repairs:" if planned else "Nothing here can be repaired automatically.")
+    for step in planned:
+        output.say(f"  {step.code}: {step.command}")
+    if not planned or dry_run or not (yes or click.confirm("Apply them?", err=True)):
+        return machine, findings
+    for step in planned:
+        result = apply(step)
+        if not result.ok:
+            last = (result.err.strip() or result.out.strip() or "no output").splitlines()[-1]
+            raise Findings(f"the repair of {step.code} failed: {last}", hints=[step.command], code="repair-failed")
+    return _examined(interpreter, output)
+
+
+def _plan(machine: Machine, offline: bool) -> tuple[Plan | None, str | None]:
+    """The plan for the machine, or why there is none."""
+    from provisioner.errors import ProvisionError
+
+    if not machine.gpus:
+        return None, "no GPU is known"
+    try:
+        from provisioner.planning.catalog import load_catalog
+        from provisioner.planning.plan import make_plan
+        from provisioner.planning.values import Request
+
+        return make_plan(machine, Request(offline=offline), load_catalog()), None
+    except ProvisionError as error:
+        return None, error.what
+
+
+def _show(
+    output: Output, machine: Machine, findings: tuple[Finding, ...], plan: Plan | None, reason: str | None, *, stated_only: bool
+) -> None:
+    if output.as_json:
+        output.document(machine=machine, findings=findings, plan=plan)
+        return
+    from provisioner.cli.machine_text import machine_lines
+
+    for line in machine_lines(machine):
+        if not (stated_only and line.split("  ")[-1].strip().startswith(("unknown", "none found"))):
+            output.say(line)
+    output.say()
+    for finding in findings:
+        for line in _finding_lines(finding):
+            output.say(line)
+    if not findings:
+        output.say("Nothing wrong was found.")
+    if plan is not None:
+        flash_attn = plan.flash_attn.version if plan.flash_attn else "none"
+        output.say(
+            f"Plan for this machine: recipe {plan.recipe}, Python {plan.python}, torch {plan.torch}, flash-attn {flash_attn} by {plan.route}"
+        )
+    elif reason:
+        output.say(f"No plan for this machine: {reason}")
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    mark = "CAUSE" if finding.primary else str(finding.severity)
+    lines = [f"{mark} [{finding.code}] {finding.title}"]
+    lines += [f"    {quote}" for quote in finding.evidence[:4]]
+    if finding.fix:
+        lines.append(f"    fix: {finding.fix.text}")
+        if finding.fix.command:
+            lines.append(f"         {finding.fix.command}   ({finding.fix.safety})")
+    if finding.explains:
+        lines.append(f"    explains: {', '.join(finding.explains)}")
+    return lines

@@ -1,0 +1,436 @@
+"""Takes the inventory of one Python environment for flash-attn and Unsloth: facts only, nothing is changed or judged.
+
+Runs alone in any Python from 3.8 on, with nothing but the standard library:
+
+    python unsloth_diagnose.py            prints a summary, then one JSON document
+    python unsloth_diagnose.py --json     prints the JSON document only
+
+`provision doctor --report FILE` reads what it prints. Each package is imported in a child of its own with a time limit; a
+child that does not return is stopped after it has written its Python stack and what the kernel says it waits for.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import platform
+import re
+import shutil
+import site
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from typing import Any
+
+SCHEMA = 1
+IMPORT_SECONDS = float(os.environ.get("UNSLOTH_DIAGNOSE_SECONDS", "25"))
+"""How long one import may take before it counts as a hang; a judgement."""
+
+WATCHED = (
+    "torch", "triton", "xformers", "flash-attn", "bitsandbytes", "unsloth", "unsloth-zoo", "transformers", "trl", "peft",
+    "accelerate", "datasets", "huggingface-hub", "vllm", "torchvision", "torchaudio", "numpy", "ninja", "packaging", "pip",
+)  # fmt: skip
+IMPORTS = (
+    # distribution, statement
+    ("torch", "import torch"),
+    ("triton", "import triton, triton.language"),
+    ("bitsandbytes", "import bitsandbytes"),
+    ("xformers", "import torch, xformers.ops"),
+    ("flash-attn", "import torch, flash_attn, flash_attn.flash_attn_interface"),
+    ("unsloth", "import unsloth"),
+)
+VARIABLES = re.compile(
+    r"^(CONDA_(DEFAULT_ENV|PREFIX|SHLVL)|VIRTUAL_ENV|PYTHONPATH|PYTHONHOME|PYTHONNOUSERSITE|LD_LIBRARY_PATH|LD_PRELOAD|CUDA_.*|NVIDIA_VISIBLE_DEVICES"
+    r"|CC|CXX|PYTORCH_.*ALLOC_CONF|TORCH[A-Z_]*|TRITON_.*|UNSLOTH_.*|XFORMERS_.*|HF_(HOME|HUB_OFFLINE|HUB_DISABLE_XET)|NCCL_.*|TMPDIR|MAX_JOBS)$"
+)  # fmt: skip
+
+TORCH_FACTS = """
+import json, torch
+facts = {"version": torch.__version__, "cuda": torch.version.cuda, "hip": getattr(torch.version, "hip", None), "available": torch.cuda.is_available()}
+facts["cxx11_abi"] = bool(torch._C._GLIBCXX_USE_CXX11_ABI)
+facts["archs"] = torch.cuda.get_arch_list() if facts["available"] else []
+facts["devices"] = []
+for index in range(torch.cuda.device_count() if facts["available"] else 0):
+    found = torch.cuda.get_device_properties(index)
+    free, total = torch.cuda.mem_get_info(index)
+    facts["devices"].append({"name": found.name, "compute_capability": "%d.%d" % (found.major, found.minor), "memory_mib": found.total_memory >> 20, "free_mib": free >> 20, "total_mib": total >> 20})
+if facts["available"]:
+    torch.empty(1, device="cuda")
+    facts["allocator"] = torch.cuda.memory._snapshot().get("allocator_settings")
+print("FACTS=" + json.dumps(facts))
+"""
+
+ATTENTION = """
+import torch
+from flash_attn import flash_attn_func
+q = torch.randn(1, 64, 2, 64, device="cuda", dtype=torch.float16)
+out = flash_attn_func(q, q, q, causal=True)
+torch.cuda.synchronize()
+reference = torch.nn.functional.scaled_dot_product_attention(*(q.transpose(1, 2).double(),) * 3, is_causal=True).transpose(1, 2)
+print("FACTS=%.3g" % (out.double() - reference).abs().max().item())
+"""
+
+
+def main(words: list[str]) -> int:
+    """Print the inventory and return 0."""
+    started = time.time()
+    document: dict[str, Any] = {"schema": SCHEMA, "made_by": "unsloth_diagnose", "machine": {}, "environment": inventory()}
+    document["machine"] = machine(document["environment"])
+    document["environment"]["seconds"] = round(time.time() - started, 1)
+    if "--json" not in words:
+        sys.stdout.write(summary(document["environment"]) + "\n")
+    sys.stdout.write(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    return 0
+
+
+def inventory() -> dict[str, Any]:
+    """Return everything known about this environment as plain values."""
+    packages = distributions()
+    found = {
+        "python": interpreter(),
+        "packages": packages,
+        "variables": {name: value for name, value in sorted(os.environ.items()) if VARIABLES.match(name)},
+        "siblings": siblings(),
+        "compilers": {name: shutil.which(name) for name in ("cc", "gcc", "clang", "g++", "nvcc", "ptxas", "ninja")},
+        "headers": os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")),
+        "disks": disks(),
+        "locks": stale_locks(),
+        "gpus": gpus(),
+        "processes": gpu_processes(),
+        "host": host(),
+    }
+    found["imports"], found["torch"], found["attention"] = imports(packages, bool(found["gpus"]))
+    return found
+
+
+def interpreter() -> dict[str, Any]:
+    """Return which interpreter this is and what kind of environment it belongs to."""
+    conda = os.path.isdir(os.path.join(sys.prefix, "conda-meta"))
+    base = conda and (os.path.isdir(os.path.join(sys.prefix, "envs")) or os.path.isdir(os.path.join(sys.prefix, "condabin")))
+    virtual = sys.prefix != sys.base_prefix
+    kind = "venv" if virtual else "conda-base" if base else "conda" if conda else "system"
+    return {
+        "executable": sys.executable,
+        "version": platform.python_version(),
+        "prefix": sys.prefix,
+        "base_prefix": sys.base_prefix,
+        "kind": kind,
+        "path": [entry for entry in sys.path if entry],
+        "user_site": site.getusersitepackages() if site.ENABLE_USER_SITE else None,
+    }
+
+
+def distributions() -> dict[str, list[dict[str, Any]]]:
+    """Return every installed copy of the watched packages, and of any package that is there more than once."""
+    from importlib import metadata
+
+    found: dict[str, list[tuple[Any, str]]] = {}
+    for entry in dict.fromkeys(os.path.realpath(entry) for entry in sys.path if entry and os.path.isdir(entry)):
+        for one in metadata.distributions(path=[entry]):
+            name = normal(one.metadata["Name"] or "")
+            if name:
+                found.setdefault(name, []).append((one, entry))
+    return {
+        name: [copy_of(one, entry, name) for one, entry in copies]
+        for name, copies in sorted(found.items())
+        if name in WATCHED or len(copies) > 1
+    }
+
+
+def copy_of(one: Any, entry: str, name: str) -> dict[str, Any]:
+    """Return one installed copy: where it lies, who installed it, and whether its compiled parts are really there."""
+    where = str(getattr(one, "_path", entry))
+    files = [str(one.locate_file(file)) for file in (one.files or []) if str(file).endswith((".so", ".pyd"))]
+    copy = {
+        "version": one.version,
+        "location": entry,
+        "metadata": where,
+        "installer": (one.read_text("INSTALLER") or "").strip() or None,
+    }
+    copy["missing"] = [file for file in files if not os.path.exists(file)][:5]
+    if name in ("unsloth", "unsloth-zoo", "xformers", "flash-attn"):
+        copy["requires"] = [line for line in (one.requires or []) if "extra ==" not in line]
+    if name == "flash-attn":
+        beside = glob.glob(os.path.join(glob.escape(entry), "flash_attn_[23]_cuda*")) + glob.glob(
+            os.path.join(glob.escape(entry), "flash_attn", "*.so")
+        )
+        copy["extensions"] = sorted({file for file in files + beside if os.path.exists(file)})
+    return copy
+
+
+def normal(name: str) -> str:
+    """Return a distribution's name in its normal form."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def siblings() -> list[str]:
+    """Return the names of the environments that lie beside this one, or in the usual folders."""
+    folders = [os.path.dirname(sys.prefix), os.path.join(sys.prefix, "envs"), os.path.expanduser("~/.conda/envs")]
+    names: set[str] = set()
+    for folder in folders:
+        for path in glob.glob(os.path.join(glob.escape(folder), "*")):
+            if os.path.isdir(os.path.join(path, "conda-meta")) or os.path.isfile(os.path.join(path, "pyvenv.cfg")):
+                names.add(path)
+    return sorted(names)[:200]
+
+
+def disks() -> dict[str, Any]:
+    """Return free and total MiB where environments, caches and temporary files lie."""
+    places = {"prefix": sys.prefix, "tmp": tempfile.gettempdir(), "cache": os.path.expanduser("~")}
+    found = {}
+    for name, path in places.items():
+        try:
+            usage = shutil.disk_usage(path)
+        except OSError:
+            continue
+        found[name] = {"path": path, "free_mib": usage.free >> 20, "total_mib": usage.total >> 20}
+    return found
+
+
+def stale_locks() -> list[dict[str, Any]]:
+    """Return lock files of extension builds and the process that holds each, None where nobody does.
+
+    torch's file baton waits for such a file for ever (torch/utils/file_baton.py).
+    """
+    root = os.environ.get("TORCH_EXTENSIONS_DIR") or os.path.expanduser("~/.cache/torch_extensions")
+    found = []
+    for path in glob.glob(os.path.join(glob.escape(root), "**", "lock"), recursive=True)[:50]:
+        try:
+            age = time.time() - os.path.getmtime(path)
+        except OSError:
+            continue
+        found.append({"path": path, "age_seconds": int(age), "builders": builders(os.path.dirname(path))})
+    return found
+
+
+def builders(folder: str) -> list[int]:
+    """Return the processes that work in ``folder``."""
+    found = []
+    for entry in glob.glob("/proc/[0-9]*"):
+        try:
+            if os.readlink(entry + "/cwd").startswith(folder) or folder in read(entry + "/cmdline"):
+                found.append(int(os.path.basename(entry)))
+        except OSError:
+            continue
+    return found
+
+
+def run(words: list[str], seconds: float) -> tuple[int | None, str]:
+    """Return exit code and output of a program; code None where it is missing or was stopped."""
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return None, ""
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+def gpus() -> list[dict[str, str]]:
+    """Return the GPUs as nvidia-smi states them; empty where it does not answer."""
+    names = "name,driver_version,memory.total,memory.used,memory.free,compute_cap"
+    code, text = run(["nvidia-smi", "--query-gpu=" + names, "--format=csv,noheader,nounits"], 10)
+    if code != 0:
+        return []
+    return [
+        dict(zip(names.split(","), (cell.strip() for cell in line.split(","))))
+        for line in text.splitlines()
+        if line.count(",") == names.count(",")
+    ]
+
+
+def gpu_processes() -> list[dict[str, str]]:
+    """Return who holds GPU memory, other users' processes too where the driver shows them."""
+    code, text = run(
+        ["nvidia-smi", "--query-compute-apps=gpu_bus_id,pid,used_memory,process_name", "--format=csv,noheader,nounits"], 10
+    )
+    rows = (
+        [[cell.strip() for cell in line.split(",", 3)] for line in text.splitlines() if line.count(",") >= 3] if code == 0 else []
+    )
+    return [{"gpu": row[0], "pid": row[1], "used_mib": row[2], "name": row[3]} for row in rows]
+
+
+def host() -> dict[str, Any]:
+    """Return the operating system, kernel, C library and memory."""
+    memory = re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))
+    name = re.search(r'^PRETTY_NAME="?([^"\n]+)', read("/etc/os-release"), re.MULTILINE)
+    libc = platform.libc_ver()
+    kernel = platform.release()
+    wsl = ("2" if "WSL2" in kernel else "1") if "microsoft" in kernel.lower() else "no"
+    return {
+        "os": name.group(1) if name else platform.system(),
+        "system": platform.system().lower(),
+        "kernel": kernel,
+        "machine": platform.machine(),
+        "glibc": libc[1] if libc[0] == "glibc" else None,
+        "wsl": wsl,
+        "memory_mib": int(memory.group(1)) >> 10 if memory else None,
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+
+
+def read(path: str) -> str:
+    """Return a small file's text, empty where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 16)
+    except OSError:
+        return ""
+
+
+def imports(packages: dict[str, Any], has_gpu: bool) -> tuple[dict[str, Any], Any, Any]:
+    """Import what is installed, a few at a time; return the results, torch's facts, and the error of a real attention call."""
+    wanted = [(name, statement) for name, statement in IMPORTS if name in packages]
+    results: dict[str, Any] = {}
+    slots = threading.Semaphore(3)
+
+    def work(name: str, code: str, seconds: float) -> None:
+        with slots:
+            results[name] = child(code, seconds)
+
+    tasks = [(name, statement, IMPORT_SECONDS) for name, statement in wanted]
+    if "torch" in packages:
+        tasks.append((" torch", TORCH_FACTS, IMPORT_SECONDS))
+    if has_gpu and packages.get("flash-attn"):
+        tasks.append((" attention", ATTENTION, IMPORT_SECONDS))
+    threads = [threading.Thread(target=work, args=task, daemon=True) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    facts, attention = results.pop(" torch", None), results.pop(" attention", None)
+    torch = None
+    if facts and facts["outcome"] == "ok" and "FACTS=" in facts["output"]:
+        torch = json.loads(facts["output"].split("FACTS=", 1)[1].splitlines()[0])
+    return results, torch, attention
+
+
+def child(code: str, seconds: float) -> dict[str, Any]:
+    """Run ``code`` in a fresh interpreter; a hang gives the Python stack, the kernel's wait and the files it has open."""
+    handle, stack = tempfile.mkstemp(prefix="stack-")
+    os.close(handle)
+    guard = "import faulthandler as _f; _f.dump_traceback_later(%r, file=open(%r, 'w'))\n" % (max(1.0, seconds - 1.0), stack)
+    started = time.time()
+    environ = dict(os.environ, PYTHONFAULTHANDLER="1", UNSLOTH_DISABLE_STATISTICS="1", PYTHONDONTWRITEBYTECODE="1")
+    process = subprocess.Popen(
+        [sys.executable, "-c", guard + code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ,
+        cwd=tempfile.gettempdir(), start_new_session=os.name == "posix",
+    )  # fmt: skip
+    try:
+        text = process.communicate(timeout=seconds)[0].decode("utf-8", "replace")
+        outcome = "ok" if process.returncode == 0 else "error"
+        result = {"outcome": outcome, "code": process.returncode, "output": text[-6000:]}
+    except subprocess.TimeoutExpired:
+        waits = waiting(process.pid)
+        end(process)
+        result = {"outcome": "hang", "code": None, "output": "", "stack": read(stack)[:6000], "waits": waits}
+    finally:
+        os.unlink(stack)
+    result["seconds"] = round(time.time() - started, 1)
+    return result
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Stop a child and everything that it started."""
+    try:
+        os.killpg(process.pid, 9)
+    except (OSError, AttributeError):
+        process.kill()
+    process.communicate()
+
+
+def waiting(pid: int) -> dict[str, Any]:
+    """Return what the kernel says about a process: its state, the call it sleeps in, its children and the locks and sockets it holds."""
+    status = read("/proc/%d/status" % pid)
+    state = re.search(r"^State:\s+(.*)$", status, re.MULTILINE)
+    files = []
+    for link in glob.glob("/proc/%d/fd/*" % pid):
+        try:
+            target = os.readlink(link)
+        except OSError:
+            continue
+        if "lock" in target or target.startswith("socket:") or "/nvidia" in target:
+            files.append(target)
+    kin = [
+        path.split("/")[2]
+        for path in glob.glob("/proc/[0-9]*/stat")
+        if (" %d " % pid) in " ".join(read(path).rsplit(")", 1)[-1].split()[:2]) + " "
+    ]
+    native, stack = run(["gdb", "-p", str(pid), "-batch", "-ex", "bt 25"], 8) if shutil.which("gdb") else (None, "")
+    if native != 0 and shutil.which("eu-stack"):
+        native, stack = run(["eu-stack", "-p", str(pid), "-n", "25"], 8)
+    return {
+        "state": state.group(1) if state else None,
+        "kernel": read("/proc/%d/wchan" % pid) or None,
+        "files": sorted(files)[:10],
+        "children": [read("/proc/%s/cmdline" % one).replace("\0", " ")[:200] for one in kin][:10],
+        "native": [line.strip() for line in stack.splitlines() if re.match(r"\s*#\d+", line)][:25],
+    }
+
+
+def machine(environment: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts that `provision` calls a machine."""
+    gpus, host, torch, packages = environment["gpus"], environment["host"], environment["torch"] or {}, environment["packages"]
+
+    def version(name: str) -> str | None:
+        return packages[name][0]["version"] if packages.get(name) else None
+
+    nvcc = run(["nvcc", "--version"], 10)[1] if environment["compilers"]["nvcc"] else ""
+    release = re.search(r"V(\d+\.\d+\.\d+)", nvcc)
+
+    def whole(text: str) -> int | None:
+        return int(text) if text.isdigit() else None
+
+    devices = [
+        {"name": gpu["name"], "compute_capability": gpu["compute_cap"] if re.match(r"^\d+\.\d$", gpu["compute_cap"]) else None, "memory_mib": whole(gpu["memory.total"]), "source": "nvidia-smi"}
+        for gpu in gpus
+    ]  # fmt: skip
+    return {
+        "gpus": devices,
+        "driver": {"version": gpus[0]["driver_version"] if gpus else None},
+        "platform": {"os": host["os"], "glibc": host["glibc"], "wsl": host["wsl"], "machine": host["machine"], "system": host["system"], "kernel": host["kernel"]},
+        "resources": {"cpus": host["cpus"], "memory_mib": host["memory_mib"]},
+        "software": {
+            "python": environment["python"]["version"],
+            "torch": torch.get("version") or version("torch"),
+            "torch_cuda": torch.get("cuda"),
+            "torch_cxx11_abi": torch.get("cxx11_abi"),
+            "nvcc": release.group(1) if release else None,
+            "flash_attn": version("flash-attn"),
+            "xformers": version("xformers"),
+            "triton": version("triton"),
+            "bitsandbytes": version("bitsandbytes"),
+            "unsloth": version("unsloth"),
+            "transformers": version("transformers"),
+            "trl": version("trl"),
+        },
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    }  # fmt: skip
+
+
+def summary(found: dict[str, Any]) -> str:
+    """Return the inventory in a few lines for people."""
+    lines = ["%s (%s), Python %s" % (found["python"]["prefix"], found["python"]["kind"], found["python"]["version"])]
+    lines += [
+        "GPU: %s, driver %s, %s of %s MiB used" % (gpu["name"], gpu["driver_version"], gpu["memory.used"], gpu["memory.total"])
+        for gpu in found["gpus"]
+    ]
+    for name in WATCHED:
+        for copy in found["packages"].get(name, ()):
+            result = found["imports"].get(name)
+            lines.append(
+                "%-16s %-18s %s"
+                % (name, copy["version"], "import: %s (%s s)" % (result["outcome"], result["seconds"]) if result else "")
+            )
+    for name, result in sorted(found["imports"].items()):
+        if result["outcome"] == "error":
+            lines.append("%s: %s" % (name, (result["output"].strip().splitlines() or ["failed"])[-1]))
+        elif result["outcome"] == "hang":
+            lines.append("%s: did not return; it waits at:\n%s" % (name, "\n".join(result["stack"].splitlines()[:6])))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,58 @@
+"""A pasted report to its machine and findings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from provisioner.diagnosing import catalogue, out_of_memory, rules
+from provisioner.diagnosing.candidates import Candidate, resolve
+from provisioner.diagnosing.environments import diagnose
+from provisioner.diagnosing.findings import Finding, Fix
+from provisioner.diagnosing.inventory import find_inventory
+from provisioner.machine.facts import Machine
+from provisioner.machine.report import Report, read_report
+
+
+def diagnose_report(text: str) -> tuple[Machine, tuple[Finding, ...]]:
+    """Return the machine that ``text`` shows and what is wrong with it, the cause first. Never raises."""
+    report = read_report(text)
+    inventory = find_inventory(text)
+    return report.machine, diagnose(report.machine, inventory) if inventory else findings_of(report)
+
+
+def findings_of(report: Report) -> tuple[Finding, ...]:
+    """Return the findings of a report already read."""
+    messages = (_in_context(candidate, report) for candidate in catalogue.match(report.text))
+    return resolve((*messages, *rules.apply(report), *out_of_memory.causes(report.text)))
+
+
+_BUILDING = (
+    "setup.py",
+    "egg_info",
+    "requirements to build",
+    "bdist_wheel",
+    "metadata",
+    "pip-build-env",
+    "build_meta",
+    "flash-attn",
+    "flash_attn",
+)
+
+
+def _in_context(candidate: Candidate, report: Report) -> Candidate:
+    """Read a message by what surrounds it.
+
+    Under WSL a missing libcuda is not a missing driver: the driver is Windows', only its library is not found. And torch is
+    hidden by build isolation only where something is being built; else it is simply not installed.
+    """
+    quotes = " ".join(candidate.evidence)
+    if candidate.code == "driver-not-running" and report.machine.platform.wsl == "2" and "libcuda" in quotes:
+        return replace(candidate, code="wsl-libcuda-not-found", rank=23, title="the linker does not find WSL's libcuda.so")
+    if (
+        candidate.code == "no-torch-build-isolation"
+        and "doesn't declare" not in quotes
+        and not any(word in report.text.lower for word in _BUILDING)
+    ):
+        fix = Fix("install torch into the environment whose Python runs this", "python -m pip --version")
+        return replace(candidate, code="torch-import-broken", title="torch is not installed in this environment", fix=fix)
+    return candidate

@@ -1,0 +1,31 @@
+"""What compilers and builds print about CUDA: ``nvcc -V``, and torch's comparison of nvcc with itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from provisioner.machine.report.claims import Claim
+from provisioner.machine.report.cleaning import CleanText
+
+_NVCC = re.compile(r"Cuda compilation tools, release \d+\.\d+, V(\d+\.\d+\.\d+)")
+_NVCC_SHORT = re.compile(r"Cuda compilation tools, release (\d+\.\d+)")
+_MISMATCH = re.compile(
+    r"The detected CUDA version \((?P<nvcc>\d+(?:\.\d+)+)\)\s+(?:has a minor version mismatch with the version|mismatches the version)"
+    r"\s+that was\s+used to\s+compile\s+PyTorch\s+\((?P<torch>\d+(?:\.\d+)+)\)"
+)
+_ISOLATED = re.compile(r"pip-build-env|/builds-v0/|\\pip-build-env")
+
+
+def read(report: CleanText) -> Iterator[Claim]:
+    """Yield nvcc's version, and torch's CUDA where a build compares the two (not that of an isolated build's own torch)."""
+    if "cuda compilation tools" in report.lower:
+        for pattern in (_NVCC, _NVCC_SHORT):
+            if match := pattern.search(report.text):
+                yield Claim("software.nvcc", match[1], match[0])
+                break
+    if "detected CUDA version" in report.text and (match := _MISMATCH.search(report.text)):
+        start = report.text.rfind("\n", 0, match.start()) + 1
+        if not _ISOLATED.search(report.text[start : match.start()]):
+            yield Claim("software.nvcc", match["nvcc"], match[0])
+            yield Claim("software.torch_cuda", match["torch"], match[0])

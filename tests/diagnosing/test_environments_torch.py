@@ -1,0 +1,75 @@
+"""Faults that need a real torch: an extension of the other C++ ABI, and one that asks for a CUDA runtime that is not there."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from provisioner.diagnosing.environments import diagnose
+from provisioner.diagnosing.findings import Finding
+from provisioner.diagnosing.fixing import apply, steps
+from provisioner.diagnosing.inventory import take
+from provisioner.machine.facts import Machine
+from tests.diagnosing.broken import install, make_venv, make_wheel, site_packages
+
+pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
+
+OLD_ABI = """
+extern "C" void _ZN3c105ErrorC2ENS_14SourceLocationESs(void);
+extern "C" void *PyInit_flash_attn_2_cuda(void) { _ZN3c105ErrorC2ENS_14SourceLocationESs(); return 0; }
+"""
+NO_RUNTIME = """
+extern "C" int cudaGetDeviceCount(int *);
+extern "C" void *PyInit_flash_attn_2_cuda(void) { int n; cudaGetDeviceCount(&n); return 0; }
+"""
+CODE: dict[str, str | bytes] = {
+    "flash_attn/__init__.py": "from flash_attn.flash_attn_interface import run\n",
+    "flash_attn/flash_attn_interface.py": "import torch\nimport flash_attn_2_cuda\nrun = None\n",
+}
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with a real CPU torch, from the configured package index."""
+    python = make_venv(tmp_path_factory.mktemp("envs") / "torch")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "torch==2.13.0"], check=True)
+    return python
+
+
+def extension(folder: Path, source: str, *flags: str) -> bytes:
+    (folder / "extension.cpp").write_text(source)
+    target = folder / "extension.so"
+    subprocess.run(["g++", "-shared", "-fPIC", "-Wl,-z,now", "-o", target, folder / "extension.cpp", *flags], check=True)
+    return target.read_bytes()
+
+
+def findings_with(python: Path, tmp_path: Path, binary: bytes) -> tuple[Finding, ...]:
+    name = f"flash_attn_2_cuda.cpython-{site_packages(python).parent.name.removeprefix('python').replace('.', '')}-x86_64-linux-gnu.so"
+    install(python, make_wheel(tmp_path, "flash-attn", "2.7.4", {**CODE, name: binary}))
+    return diagnose(Machine(), take(python, import_seconds=120))
+
+
+def test_an_extension_of_the_old_abi_beside_a_torch_of_the_new_one_is_found(python: Path, tmp_path: Path) -> None:
+    findings = findings_with(python, tmp_path, extension(tmp_path, OLD_ABI))
+    assert next(finding.code for finding in findings if finding.primary) == "undefined-symbol-abi-mismatch"
+
+
+def test_a_missing_cuda_runtime_is_found(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "cudart.c").write_text("int cudaGetDeviceCount(int *n) { return *n = 0; }\n")
+    library = tmp_path / "libcudart.so.12"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,libcudart.so.12", "-o", library, tmp_path / "cudart.c"], check=True)
+    binary = extension(tmp_path, NO_RUNTIME, str(library))
+    library.unlink()
+    findings = findings_with(python, tmp_path, binary)
+    assert next(finding.code for finding in findings if finding.primary) == "libcudart-missing"
+
+
+def test_both_are_repaired_by_taking_flash_attn_away(python: Path, tmp_path: Path) -> None:
+    findings = findings_with(python, tmp_path, extension(tmp_path, OLD_ABI))
+    planned = steps(findings)
+    assert planned
+    for step in planned:
+        assert apply(step).ok
+    assert not any(finding.primary for finding in diagnose(Machine(), take(python, import_seconds=120)))
