@@ -22,12 +22,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "install": ("install", "Install the right flash-attn beside a Python that is already there."),
     "build": ("build", "Compile flash-attn from source: only the architectures and kernels asked for."),
     "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
+    "doctor": ("doctor", "Find what is wrong with an environment, or with the machine of a pasted report, and fix it."),
     "list": ("list", "List the environments."),
     "run": ("run", "Run a command inside an environment."),
     "activate": ("activate", "Print code that activates an environment."),
     "rollback": ("rollback", "Go back to an environment's previous generation."),
     "remove": ("remove", "Delete an environment."),
-    "doctor": ("doctor", "Find what is wrong with an environment, or with the machine of a pasted report, and fix it."),
     "recipes": ("recipes", "List, show and check recipes."),
     "knowledge": ("knowledge", "Show what the choice rests on; refresh the list of prebuilt wheels."),
 }
