@@ -88,17 +88,13 @@ def setup_environment(order: TreeOrder, target: Target, toolchain: Toolchain) ->
     ``TORCH_CUDA_ARCH_LIST`` is torch's own; ``FLASH_ATTN_CUDA_ARCHS`` is read by flash-attn ≥ 2.7.4. nvcc takes the last ``-std``,
     so appended flags lift a pinned C++17 where torch needs C++20.
     """
-    numbers = [arch.partition("_")[2] for arch in order.archs]
-    listed = [
-        f"{number[:-1]}.{number[-1]}" + ("+PTX" if arch.startswith("compute") else "") for arch, number in _dotted(order.archs)
-    ]
     jobs = max(1, min(os.cpu_count() or 1, order.jobs or 2**16, read_memory().budget_mib // JOB_MIB))
     standard = {"NVCC_APPEND_FLAGS": "-std=c++20"} if target.torch.release >= CXX20_TORCH else {}
     return {
         "CUDA_HOME": str(toolchain.root),
         "CXX": str(toolchain.cxx),
-        "TORCH_CUDA_ARCH_LIST": ";".join(listed),
-        "FLASH_ATTN_CUDA_ARCHS": ";".join(numbers),
+        "TORCH_CUDA_ARCH_LIST": ";".join(_torch_arch(arch) for arch in order.archs),
+        "FLASH_ATTN_CUDA_ARCHS": ";".join(arch.partition("_")[2] for arch in order.archs),
         "FLASH_ATTENTION_FORCE_BUILD": "TRUE",
         "MAX_JOBS": str(jobs),
         "NVCC_THREADS": "1",
@@ -106,8 +102,11 @@ def setup_environment(order: TreeOrder, target: Target, toolchain: Toolchain) ->
     }
 
 
-def _dotted(archs: tuple[str, ...]) -> list[tuple[str, str]]:
-    return [(arch, arch.partition("_")[2].rstrip("af")) for arch in archs]
+def _torch_arch(arch: str) -> str:
+    """Return ``sm_90a`` as torch writes it, ``9.0a``; ``compute_75`` as ``7.5+PTX``."""
+    kind, _, number = arch.partition("_")
+    digits = number.rstrip("af")
+    return f"{digits[:-1]}.{digits[-1]}{number[len(digits) :]}" + ("+PTX" if kind == "compute" else "")
 
 
 def _run_setup(tree: Path, out: Path, order: TreeOrder, target: Target, toolchain: Toolchain) -> Path:

@@ -153,7 +153,8 @@ def ninja_text(
 ) -> str:
     """Return ``build.ninja``: at most ``heavy`` of the heavy units run at once (a pool), whatever ``-j`` says.
 
-    An object appears under its name only when it is complete: a build that dies leaves no half object behind.
+    An object appears under its name only when it is complete: a build that dies leaves no half object behind. The link strips local
+    symbols, because nvcc writes its process id into them (``tmpxft_…``) and equal builds would differ.
     """
     system = " ".join(f"-isystem {folder}" for folder in includes)
     host = shlex.quote(str(cxx)).replace("$", "$$")
@@ -172,7 +173,7 @@ def ninja_text(
         f"  command = {prefix}{host} {' '.join(graph.flags_host)} {system} -c $in -o $out.part {done}",
         "  description = $unit",
         "rule link",
-        f"  command = {host} -shared $in -o $out.part {search} {linked} {done}",
+        f"  command = {host} -shared -Wl,-s $in -o $out.part {search} {linked} {done}",
         "  description = $unit",
         "",
     ]

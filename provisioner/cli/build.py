@@ -13,7 +13,7 @@ import click
 from provisioner.cli.options import speaking
 
 if TYPE_CHECKING:
-    from provisioner.building.build import BuildOrder, Prepared
+    from provisioner.building.build import BuildOrder, BuiltWheel, Prepared
     from provisioner.building.schedule import Forecast
     from provisioner.cli.console import Output
     from provisioner.planning.values import KernelSelection
@@ -81,7 +81,7 @@ def command(*, output: Output, offline: bool, yes: bool, dry_run: bool, output_d
         built = build_flash_attn(order)
     wheel = _copied(built.path, output_dir)
     if output.as_json:
-        output.document(build={**_fields(built), "path": str(wheel)})
+        output.document(build=_fields(built, wheel))
         return
     how = (
         "was in the wheelhouse"
@@ -91,11 +91,10 @@ def command(*, output: Output, offline: bool, yes: bool, dry_run: bool, output_d
     output.say(f"{wheel}\nflash-attn {built.version} for {', '.join(built.archs)} ({how})")
 
 
-def _fields(built: Any) -> dict[str, Any]:
-    from provisioner.codec import to_builtins
+def _fields(built: BuiltWheel, wheel: Path) -> dict[str, Any]:
+    import dataclasses
 
-    fields: dict[str, Any] = to_builtins(built)
-    return fields
+    return {**{field.name: getattr(built, field.name) for field in dataclasses.fields(built)}, "path": str(wheel)}
 
 
 def _order(options: dict[str, Any]) -> BuildOrder:
@@ -233,6 +232,6 @@ def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None
         built = build_tree(order)
     wheel = _copied(built.path, output_dir)
     if output.as_json:
-        output.document(build={**_fields(built), "path": str(wheel)})
+        output.document(build=_fields(built, wheel))
     else:
         output.say(f"{wheel}\nnothing is promised about this tree: `provision inspect {wheel}` shows what it holds")

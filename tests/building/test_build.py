@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from provisioner.building import build as building
 from provisioner.building import releases
@@ -20,6 +21,7 @@ from provisioner.building.releases import Release
 from provisioner.building.target import read_target
 from provisioner.building.toolchain import find_toolchain
 from provisioner.building.wheelhouse import Wheelhouse
+from provisioner.cli.build import command
 from provisioner.errors import BuildFailed
 from provisioner.planning.values import KernelSelection
 from tests.building.tiny import tiny_python, tiny_release
@@ -184,6 +186,41 @@ def test_a_cache_path_that_compilers_would_split_is_not_used(monkeypatch: pytest
         place = str(build_dir("ab" * 32))
         assert place.isascii()
         assert " " not in place
+
+
+OPTIONS = ["--arch", "sm_90", "--head-dims", "64", "--dtypes", "bf16"]
+
+
+@pytest.mark.usefixtures("same_cache")
+def test_the_command_copies_the_wheel_and_prints_one_document(
+    built: tuple[BuiltWheel, Release], workshop: Path, tmp_path: Path
+) -> None:
+    words = [*OPTIONS, "--features", ",".join(CHOICE.features), "--python", str(workshop / "env" / "bin" / "python")]
+    done = CliRunner().invoke(command, [*words, "-o", str(tmp_path / "out"), "--json"], catch_exceptions=False)
+    document = json.loads(done.stdout)["build"]
+    assert document["reused"] is True
+    assert document["sha256"] == built[0].sha256
+    assert Path(document["path"]).read_bytes() == built[0].path.read_bytes()
+    assert Path(document["path"]).parent == tmp_path / "out"
+
+
+def test_a_dry_run_shows_units_time_and_memory(tiny: Release, workshop: Path) -> None:
+    words = [*OPTIONS, "--dry-run", "--python", str(workshop / "env" / "bin" / "python")]
+    text = CliRunner().invoke(command, words, catch_exceptions=False).output
+    assert "8 units, 18 kernels as stubs" in text
+    assert "GiB at most" in text
+    document = json.loads(CliRunner().invoke(command, [*words, "--json"], catch_exceptions=False).stdout)
+    assert len(document["units"]) == document["forecast"]["units"] == 8
+
+
+def test_a_models_config_chooses_the_kernels(tiny: Release, workshop: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 64, "num_attention_heads": 2, "torch_dtype": "float16"}))
+    words = ["--arch", "sm_90", "--for-model", str(tmp_path / "config.json"), "--dry-run", "--json"]
+    done = CliRunner().invoke(command, [*words, "--python", str(workshop / "env" / "bin" / "python")], catch_exceptions=False)
+    names = {unit["name"] for unit in json.loads(done.stdout)["units"]}
+    assert {name for name in names if "hdim" in name} == {
+        f"flash_{way}_hdim32_fp16{mask}_sm80" for way in ("fwd", "bwd", "fwd_split") for mask in ("", "_causal")
+    }
 
 
 DRIVER = """
