@@ -124,7 +124,7 @@ def _tags(inspection: Inspection, target: Target) -> list[Reason]:
 def _interpreter_fits(interpreter: str, abi: str, python: str) -> bool:
     wanted = version_key(python)[:2]
     match = re.fullmatch(r"(?:cp|py)(\d)(\d*)", interpreter)
-    if match is None or abi.endswith("t") != python.endswith("t"):  # a free-threaded Python calls itself 3.13t
+    if match is None or (abi.startswith("cp") and abi.endswith("t") != python.endswith("t")):  # 3.13t: free-threaded
         return False
     built = (int(match[1]), int(match[2] or 0))
     if interpreter.startswith("py") or abi == "abi3":
