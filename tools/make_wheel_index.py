@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ TARGET = Path(__file__).resolve().parents[1] / "provisioner" / "knowledge" / "wh
 
 def read_lists(directory: Path) -> list[ReleaseFile]:
     """Return the flash-attn wheels of every list in ``directory``, official ones first."""
-    readers = {
+    readers: dict[str, Callable[[Any], Iterator[ReleaseFile]]] = {
         "official_flash_attn_wheels.json": _official,
         "mjun0812_wheels.json": _mjun0812,
         "windows_wildminder.json": _wildminder,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from provisioner import __version__, paths, progress
+from provisioner.building import ccache, packing, patches, schedule, sources, stubs
 from provisioner.building import graph as graphs
-from provisioner.building import packing, patches, schedule, sources, stubs
 from provisioner.building.compile import Outcome, run_graph
 from provisioner.building.graph import Graph
 from provisioner.building.key import BuildKey, build_key
@@ -19,7 +21,7 @@ from provisioner.building.memory import read_memory
 from provisioner.building.patches import Patch
 from provisioner.building.releases import Release, find_release
 from provisioner.building.schedule import Forecast, Jobs
-from provisioner.building.selection import Selection, select
+from provisioner.building.selection import Selection, preset, select
 from provisioner.building.target import Target, read_target
 from provisioner.building.toolchain import Toolchain, check, find_toolchain
 from provisioner.building.wheelhouse import Entry, Wheelhouse
@@ -33,13 +35,13 @@ class BuildOrder:
     """What to build and with what. ``archs`` are ``sm_90`` (binary code) or ``compute_75`` (PTX).
 
     ``python`` is the interpreter whose torch the extension is for; ``cuda_root`` and ``cxx`` name the compilers, None looks for them;
-    ``jobs`` is an upper bound; ``index_url`` is the package index that has the sdist (None: the default one).
+    ``kernels`` None is the ``unsloth`` set; ``jobs`` is an upper bound; ``index_url`` is the package index that has the sdist (None: the default one).
     """
 
     python: Path
     archs: tuple[str, ...]
     version: str = "2.8.3.post2"
-    kernels: KernelSelection = field(default_factory=KernelSelection)
+    kernels: KernelSelection | None = None
     cuda_root: Path | None = None
     cxx: str | None = None
     jobs: int | None = None
@@ -99,7 +101,7 @@ def prepare(order: BuildOrder) -> Prepared:
     target = read_target(order.python)
     toolchain = find_toolchain(target, cuda_root=order.cuda_root, cxx=order.cxx)
     check(toolchain, target, release, archs)
-    selection = select(release, order.kernels)
+    selection = select(release, order.kernels or preset("unsloth", release))
     departures = patches.declared(release, selection, target.torch, archs)
     graph = graphs.make_graph(release, selection, departures, target, archs)
     key = build_key(release, release.sha256, selection, departures, target, toolchain, archs)
@@ -125,12 +127,10 @@ def build_flash_attn(order: BuildOrder, *, wheelhouse: Wheelhouse | None = None)
     with store.building(prepared.digest):
         if entry := store.find(prepared.digest):
             return _built(prepared, entry, started, None)
-        source = _source(prepared)
-        build = build_dir(prepared.digest)
-        outcome = _compile(prepared, source, build)
-        wheel = _pack(prepared, source, build)
-        entry = store.store(prepared.digest, wheel, to_json(provenance(prepared)))
-        shutil.rmtree(build, ignore_errors=True)
+        with _working_in(prepared) as build:
+            source = _source(prepared)
+            outcome = _compile(prepared, source, build)
+            entry = store.store(prepared.digest, _pack(prepared, source, build), to_json(provenance(prepared)))
     return _built(prepared, entry, started, outcome)
 
 
@@ -165,6 +165,18 @@ def build_dir(key: str) -> Path:
     return base.resolve() / key[:16]
 
 
+@contextmanager
+def _working_in(prepared: Prepared) -> Iterator[Path]:
+    """Yield the build directory, held against other processes of this machine; it is removed once all went well."""
+    from filelock import FileLock
+
+    build = build_dir(prepared.digest)
+    build.mkdir(parents=True, exist_ok=True)
+    with FileLock(build.with_suffix(".lock")):
+        yield build
+        shutil.rmtree(build, ignore_errors=True)
+
+
 def _source(prepared: Prepared) -> Path:
     archive = sources.fetch_sdist(prepared.release, index_url=prepared.order.index_url)
     return sources.unpack(archive, build_dir(prepared.digest).with_name(f"source-{prepared.release.sha256[:16]}"))
@@ -182,11 +194,14 @@ def _compile(prepared: Prepared, source: Path, build: Path) -> Outcome:
     if prepared.selection.stubbed:
         _write_once(build / "gen" / "stubs.cpp", stubs.stub_source(prepared.release, prepared.selection))
     includes, libraries = graphs.lay_out(build, source, prepared.target, prepared.toolchain)
+    launcher = ccache.launcher(prepared.toolchain)
     jobs = _jobs(prepared)
     _check_space(build, schedule.forecast(prepared.graph.units, jobs))
 
     def write_graph(chosen: Jobs) -> None:
-        text = graphs.ninja_text(prepared.graph, includes, libraries, prepared.toolchain.cxx, heavy=chosen.heavy)
+        text = graphs.ninja_text(
+            prepared.graph, includes, libraries, prepared.toolchain.cxx, heavy=chosen.heavy, launcher=launcher
+        )
         _write_once(build / "build.ninja", text)
 
     outcome = run_graph(build, prepared.graph.units, jobs, budget=lambda: read_memory().budget_mib, write_graph=write_graph)

@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner import process, progress
-from provisioner.building import memory
+from provisioner.building import ccache, memory
 from provisioner.building.graph import Unit
 from provisioner.building.schedule import Jobs, wall_seconds
 from provisioner.errors import BuildFailed
 
 if TYPE_CHECKING:
     import psutil
+
+MARK = "PROVISION_BUILD_DIR"
+"""Set for every compiler of a build to its directory."""
 
 STATUS = "@@%f/%t "
 _STATUS_LINE = re.compile(r"@@\d+/\d+ (\S+)")
@@ -83,11 +86,11 @@ def run_graph(
             if result.ok:
                 return outcome
             failures = _failures(result.out)
-            paths_log = build / "build.log"
-            paths_log.write_text(result.out + result.err)
+            log = build / "build.log"
+            log.write_text(result.out + result.err)
             if not (result.code in (-9, 137) or failures):
-                raise BuildFailed(f"ninja stopped: {(result.err or result.out).strip()[-400:]}", hints=[f"see {paths_log}"])
-            _judge(failures, paths_log)
+                raise BuildFailed(f"ninja stopped: {(result.err or result.out).strip()[-400:]}", hints=[f"see {log}"])
+            _judge(failures, log)
             alone = alone + 1 if jobs.total == 1 else 0
             if alone >= TRIES_ALONE:
                 raise _starved(failures, units)
@@ -98,12 +101,15 @@ def run_graph(
 
 
 def clear_leftovers(build: Path) -> None:
-    """End compilers that an interrupted build left running in ``build`` (the caller holds its lock), and remove their half files."""
+    """End compilers that an interrupted build left running in ``build`` (the caller holds its lock), and remove their half files.
+
+    They are known by a variable in their environment, so that nobody's shell in that directory is taken for one.
+    """
     import psutil
 
     for candidate in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if candidate.pid != os.getpid() and candidate.cwd() == str(build):
+            if candidate.pid != os.getpid() and candidate.environ().get(MARK) == str(build):
                 candidate.kill()
                 candidate.wait(5)
     for partial in (build / "obj").glob("*.part"):
@@ -114,8 +120,8 @@ def clear_leftovers(build: Path) -> None:
 
 def _environment(build: Path) -> dict[str, str]:
     """Return the environment of the compilers: the user's, less what would change flags behind the graph's back."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("NVCC_") and name != "NINJA_STATUS"}
-    return {**env, "NINJA_STATUS": STATUS, "TMPDIR": str(build / "tmp"), "LC_ALL": "C"}
+    env = {name: value for name, value in ccache.environment().items() if not name.startswith("NVCC_") and name != "NINJA_STATUS"}
+    return {**env, MARK: str(build), "NINJA_STATUS": STATUS, "TMPDIR": str(build / "tmp"), "LC_ALL": "C"}
 
 
 class _Watch:
@@ -191,15 +197,22 @@ class _Watch:
 
 
 def _running_units(build: Path) -> list[list[psutil.Process]]:
-    """Return, for each unit that ninja is compiling in ``build``, its processes, the topmost first."""
+    """Return, for each unit that ninja is compiling in ``build``, its processes, the topmost first (one look at the process table)."""
     import psutil
 
-    found = []
-    for child in psutil.Process().children():
+    family = psutil.Process().children(recursive=True)
+    parents: dict[int, list[psutil.Process]] = {}
+    runners = []
+    for member in family:
         with suppress(psutil.Error):
-            if child.cwd() == str(build):
-                found += [[top, *top.children(recursive=True)] for top in child.children()]
-    return found
+            parents.setdefault(member.ppid(), []).append(member)
+            if member.ppid() == os.getpid() and member.cwd() == str(build):
+                runners.append(member)
+    return [_tree(top, parents) for runner in runners for top in parents.get(runner.pid, [])]
+
+
+def _tree(top: psutil.Process, parents: dict[int, list[psutil.Process]]) -> list[psutil.Process]:
+    return [top, *(member for child in parents.get(top.pid, []) for member in _tree(child, parents))]
 
 
 def _kill_tree(tree: list[psutil.Process]) -> None:

@@ -19,7 +19,7 @@ class Release:
     """One sdist. ``generation`` 2 has a unit per kernel (direction, head dim, dtype, causal); 1 has a unit per direction and head dim.
 
     ``min_capability`` is ten times the lowest compute capability whose kernels are real; below it upstream's code compiles to
-    functions that print an error. ``cxx_standard`` is what its setup.py asks for. ``packages`` are the top-level Python packages
+    functions that print an error; above ``max_capability`` its host code refuses to run. ``cxx_standard`` is what its setup.py asks for. ``packages`` are the top-level Python packages
     that its setup.py installs.
     """
 
@@ -39,6 +39,7 @@ class Release:
     packages: tuple[str, ...] = ("flash_attn", "hopper")
     cxx_standard: int = 17
     namespaced: bool = True
+    max_capability: int | None = None
 
     @property
     def filename(self) -> str:
@@ -113,6 +114,7 @@ RELEASES: tuple[Release, ...] = (
         requires_python=">=3.7",
         packages=("flash_attn",),
         namespaced=False,
+        max_capability=90,
     ),
 )
 

@@ -26,6 +26,7 @@ SWITCHES = {
 Source: flash_api.cpp and static_switch.h of these sdists, read 2026-11-24; each macro has a TORCH_CHECK in the host code.
 """
 
+PRESETS = ("full", "unsloth")
 UNSLOTH_DIMS = (64, 96, 128, 256)
 UNSLOTH_FEATURES = ("backward", "varlen", "local", "softcap", "uneven")
 """What the models that Unsloth trains use: no attention dropout, no ALiBi (issue list and model code, read 2026-11-24)."""
@@ -114,8 +115,10 @@ def choose(
 def normalize(release: Release, kernels: KernelSelection) -> KernelSelection:
     """Return ``kernels`` with head dims rounded up to real kernels, sorted and unique; equal builds become equal values.
 
-    Raise `UsageError` for unknown head dims, dtypes or features.
+    A preset means what it means for this release (2.7.4.post1 has head dim 160 in ``full``, 1.0.9 ends at 128). Raise `UsageError` for unknown head dims, dtypes or features.
     """
+    if kernels.preset in PRESETS:
+        kernels = preset(kernels.preset, release)
     for kind, given, known in (("dtype", kernels.dtypes, DTYPES), ("feature", kernels.features, FEATURES)):
         if unknown := [name for name in given if name not in known]:
             raise UsageError(f"no such {kind}: {unknown[0]}", hints=[f"known: {', '.join(known)}"], code="unknown-kernel")

@@ -235,13 +235,26 @@ def check(toolchain: Toolchain, target: Target, release: Release | None, archs: 
                 hints=["choose a toolkit that has it: sm_70 up to CUDA 12.9, sm_120 from 12.8 on"],
                 code="unknown-arch",
             )
-        if release and int(re.sub(r"\D", "", arch)) < release.min_capability:
-            raise BuildFailed(
-                f"flash-attn {release.version} has no kernels for {arch}",
-                why="it would compile, but every kernel would only print an error at run time",
-                hints=["flash-attn 1.0.9 has kernels for sm_75"] if arch.endswith("_75") else [],
-                code="no-kernel",
-            )
+        if release:
+            _check_release(release, arch)
+
+
+def _check_release(release: Release, arch: str) -> None:
+    number = int(re.sub(r"\D", "", arch))
+    if number < release.min_capability:
+        raise BuildFailed(
+            f"flash-attn {release.version} has no kernels for {arch}",
+            why="it would compile, but every kernel would only print an error at run time",
+            hints=["flash-attn 1.0.9 has kernels for sm_75"] if number == 75 else [],
+            code="no-kernel",
+        )
+    if release.max_capability and number > release.max_capability:
+        raise BuildFailed(
+            f"flash-attn {release.version} refuses to run on {arch}",
+            why=f"its host code knows GPUs up to sm_{release.max_capability}",
+            hints=["build a 2.x release for it"],
+            code="no-kernel",
+        )
 
 
 def _check_torch(toolchain: Toolchain, target: Target) -> None:

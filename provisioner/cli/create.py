@@ -53,7 +53,7 @@ def command(
     """
     from provisioner import progress
     from provisioner.cli.plan_text import plan_lines
-    from provisioner.cli.sources import with_sources
+    from provisioner.cli.sources import require_index, with_sources
     from provisioner.environments.create import CreateOptions, check_free, check_machine, create
     from provisioner.indexes import read_index_settings
     from provisioner.locking.conda_lock_file import write_lock
@@ -62,6 +62,7 @@ def command(
     settings = read_index_settings()
     with output.progress():
         machine = with_sources(selection.machine, settings, channels)
+        require_index(machine)
         lock, plan = _read_lock(lock_file) if lock_file else (None, _plan(machine, selection))
         if not output.as_json and not output.quiet:
             for line in plan_lines(machine, plan):

@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Resolve everything that the plan needs and write FILE, which `provision create --lock` and conda-lock install."""
     from provisioner.cli.plan_text import plan_lines
-    from provisioner.cli.sources import with_sources
+    from provisioner.cli.sources import require_index, with_sources
     from provisioner.environments.toolkit import requirements
     from provisioner.indexes import read_index_settings
     from provisioner.locking.conda_lock_file import write_lock
@@ -48,6 +48,7 @@ def command(
     settings = read_index_settings()
     with output.progress():
         machine = with_sources(selection.machine, settings, channels)
+        require_index(machine)
         plan = make_plan(machine, selection.request, load_catalog(selection.recipe_dirs))
         toolchain = requirements(plan, machine, cuda_toolkit)
         options = LockOptions(channels, _date(exclude_newer), toolchain)

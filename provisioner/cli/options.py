@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import click
 
-from provisioner import download
 from provisioner.cli.console import Output
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,11 +29,20 @@ def speaking(function: F) -> F:
         *args: Any, as_json: bool, quiet: bool, verbose: int, offline: bool, no_color: bool, yes: bool, **kwargs: Any
     ) -> Any:
         color = not (no_color or os.environ.get("NO_COLOR"))
-        token = download.offline.set(offline)
-        try:
-            output = Output(as_json, quiet, verbose, color)
+        output = Output(as_json, quiet, verbose, color)
+        with _offline() if offline else nullcontext():
             return function(*args, output=output, offline=offline, yes=yes, **kwargs)
-        finally:
-            download.offline.reset(token)
 
     return wrapper  # type: ignore[return-value]
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Forbid the network while the block runs; a command that needs none never loads what fetches."""
+    from provisioner import download
+
+    token = download.offline.set(True)
+    try:
+        yield
+    finally:
+        download.offline.reset(token)

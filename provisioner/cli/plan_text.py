@@ -16,7 +16,7 @@ def plan_lines(machine: Machine, plan: Plan) -> Iterator[str]:
     yield _line("machine", machine_summary(machine))
     yield _line("recipe", plan.recipe + (f" + {', '.join(plan.overlays)}" if plan.overlays else ""))
     yield _line("flash-attn", _flash_attn(plan))
-    label = f" ({plan.torch_index} from PyTorch's index)" if plan.torch_index else ""
+    label = f" ({plan.torch_index}, not the package index)" if plan.torch_index else ""
     cuda = f", CUDA {plan.cuda}" if plan.cuda else ", CPU only"
     yield _line("torch", f"{plan.torch}{cuda}, Python {plan.python}{label}")
     beside = [f"{name} {version}" for name, version in (("xformers", plan.xformers), ("triton", plan.triton)) if version]

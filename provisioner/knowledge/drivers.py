@@ -60,9 +60,10 @@ class JetsonDriver:
 
 @dataclass(frozen=True, slots=True)
 class ForwardCompatibility:
-    """The ``cuda-compat`` package of one CUDA major: on which driver branches it works, and on which GPUs."""
+    """The ``cuda-compat`` packages of a range of CUDA versions: on which older driver branches they work, and on which GPUs."""
 
-    cuda_major: int
+    cuda_first: str
+    cuda_last: str
     branches: tuple[int, ...]
     gpus: str
     source: str
@@ -96,7 +97,7 @@ def jetson() -> tuple[JetsonDriver, ...]:
 
 @functools.cache
 def forward_compatibility() -> tuple[ForwardCompatibility, ...]:
-    """Return what is known of ``cuda-compat``, by CUDA major."""
+    """Return what is known of ``cuda-compat``, oldest CUDA first."""
     return tables.rows("cuda_forward_compatibility", ForwardCompatibility)
 
 
@@ -176,6 +177,8 @@ def cuda_of(driver: str, *, windows: bool) -> str | None:
 
 
 def runs_forward_compatible(driver: str, cuda: str) -> bool:
-    """Say whether NVIDIA's ``cuda-compat`` for ``cuda`` works over this Linux driver, on the GPUs that it supports."""
-    branch, major = parse(driver)[0], parse(cuda)[0]
-    return any(row.cuda_major == major and branch in row.branches for row in forward_compatibility())
+    """Say whether NVIDIA's ``cuda-compat`` for ``cuda`` is known to work over this Linux driver, on the GPUs that it supports."""
+    branch, wanted = parse(driver)[0], parse(cuda)[:2]
+    return any(
+        parse(row.cuda_first) <= wanted <= parse(row.cuda_last) and branch in row.branches for row in forward_compatibility()
+    )

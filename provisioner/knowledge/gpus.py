@@ -39,7 +39,7 @@ class GpuModel:
 
 @functools.cache
 def models() -> tuple[GpuModel, ...]:
-    """Return every model of the table, NVIDIA's list after the measured one."""
+    """Return every model of the table; those of NVIDIA's own list come last."""
     return tables.rows("gpus", GpuModel)
 
 
@@ -71,6 +71,7 @@ def suggest(name: str) -> tuple[str, ...]:
     return tuple(spellings[key] for key in near)
 
 
+# How names are written: words that tell no models apart, words for the form alone, and the spellings of people and drivers.
 _NOISE = frozenset(
     [
         "nvidia",
@@ -102,8 +103,8 @@ _NOISE = frozenset(
         "kit",
         "series",
         "vram",
-        "super-chip",
         "superchip",
+        "nvgpu",
     ]
 )
 _FORM = re.compile(r"\d+gb|pcie|sxm|fhhl|dgxs|nvl|(ga|tu|ad|gm)\d{3}")
@@ -116,13 +117,14 @@ _MIG = re.compile(r"\bmig\b.*|\b\d+g\.\d+gb\b")
 _VGPU_PROFILE = re.compile(r"-\d+(?:-\d+)?[qcab]\b")
 _GLUED = re.compile(r"\b(rtx|gtx|gt|titan|quadro|tesla|geforce)(?=[a-z]?\d)")
 _SUFFIX = re.compile(r"\b(\d{3,4})(ti|super|d|m|s)(?=\b|super|m\b)")
+_TRUNCATED = re.compile(r"([a-z0-9]+)\.\.\.$", re.IGNORECASE)
 _SXM = re.compile(r"\bsxm\d\b")
 
 
 def _ordered_words(name: str) -> list[str]:
     text = name.lower().replace("(tm)", " ").replace("(r)", " ").replace("max-q", "maxq")
     text = _VGPU_PROFILE.sub(" ", _MIG.sub(" ", text))
-    text = _MEMORY.sub(r" \1gb ", re.sub(r"[^a-z0-9.]+", " ", text))
+    text = _MEMORY.sub(r" \1gb ", re.sub(r"[^a-z0-9]+", " ", text))
     text = _SXM.sub("sxm", _SUFFIX.sub(r"\1 \2 ", _GLUED.sub(r"\1 ", text)))
     words = (_SPELLINGS.get(word, word) for word in text.split())
     return [word for word in words if word not in _NOISE]
@@ -152,18 +154,35 @@ def _by_word() -> dict[str, tuple[GpuModel, ...]]:
 
 
 def _matches(name: str) -> list[GpuModel]:
-    """The models whose name has every word of ``name``; a memory size that no such model has is ignored."""
+    """The models whose name has every word of ``name``; a memory size that no such model has is ignored.
+
+    nvidia-smi's table cuts long names (``GeForce RTX 208...``): the last word is then the start of one.
+    """
+    if (cut := _TRUNCATED.search(name.strip())) is not None:
+        return _matches_of_cut_name(name.strip()[: cut.start()], cut[1].lower())
     words = frozenset(_ordered_words(name))
     sizes = frozenset(word for word in words if _SIZE.fullmatch(word))
     for asked in (words, words - sizes):
         if not any(_MODEL_WORD.search(word) for word in asked - sizes):
             continue
-        rarest = min((_by_word().get(word, ()) for word in asked), key=len)
-        named = [model for model in rarest if asked <= _words(model.name)]
-        exact = [model for model in named if asked == _words(model.name)]
+        named = _with_words(asked)
         if named:
-            return exact or named
+            return [model for model in named if asked == _words(model.name)] or named
     return []
+
+
+def _matches_of_cut_name(whole: str, start: str) -> list[GpuModel]:
+    words = frozenset(_ordered_words(whole))
+    if not words and not _MODEL_WORD.search(start):
+        return []
+    named = _with_words(words)
+    begun = [model for model in named if any(word.startswith(start) for word in _words(model.name) - words)]
+    return begun or (named if any(_MODEL_WORD.search(word) for word in words) else [])
+
+
+def _with_words(asked: frozenset[str]) -> list[GpuModel]:
+    rarest = min((_by_word().get(word, ()) for word in asked), key=len, default=models())
+    return [model for model in rarest if asked <= _words(model.name)]
 
 
 def _plainness(model: GpuModel) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 
-from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from provisioner.capability import ComputeCapability
@@ -36,6 +35,8 @@ class Xformers:
 
     def fits_torch(self, torch: str) -> bool:
         """Say whether it may be installed beside this torch release."""
+        from packaging.specifiers import SpecifierSet  # imported where asked: it costs more than planning itself
+
         return SpecifierSet(self.torch.removeprefix("torch")).contains(torch.split("+")[0], prereleases=True)
 
     def accepts_flash_attn(self, version: str) -> bool:
@@ -90,11 +91,15 @@ class Unsloth:
 
     def accepts(self, package: str, version: str) -> bool:
         """Say whether it may be installed beside this version of ``package``; True for a package it does not name."""
+        from packaging.specifiers import SpecifierSet
+
         specifier = SpecifierSet(self.requires.get(package, ""))
         return specifier.contains(version.split("+")[0], prereleases=True)
 
     def accepts_python(self, python: str) -> bool:
         """Say whether it may be installed into this Python (``"3.12"``)."""
+        from packaging.specifiers import SpecifierSet
+
         return SpecifierSet(self.requires_python).contains(python)
 
 
@@ -149,6 +154,17 @@ def bitsandbytes_runs_on(version: str, cuda: str, capability: ComputeCapability,
 def unsloth() -> tuple[Unsloth, ...]:
     """Return the unsloth releases that were read, newest first."""
     return tables.rows("unsloth", Unsloth)
+
+
+@functools.lru_cache(maxsize=1024)
+def unsloth_for(torch: str, python: str) -> Unsloth | None:
+    """Return the newest unsloth read so far that may stand beside this torch in this Python, None if there is none.
+
+    Releases before 2026.5 state no upper bound for torch; that they accept anything counts only where a bounded release does too.
+    """
+    if not any("<" in one.requires.get("torch", "") and one.accepts("torch", torch) for one in unsloth()):
+        return None
+    return next((one for one in unsloth() if one.accepts("torch", torch) and one.accepts_python(python)), None)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -65,10 +65,11 @@ def refresh(publishers: Sequence[Publisher] = release_lists.PUBLISHERS, *, api: 
     if failures and len(failures) == len(differences):
         raise _nothing_reached(failures, old.date)
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    lists = wheel_lists.fold(known, date=today)
+    date = max(today, old.date)  # a clock that is behind must not make the new index look old
+    lists = wheel_lists.fold(known, date=date)
     paths.write_atomic(wheel_index.updated_index_path(), msgspec.json.encode(lists))
     wheel_index.load.cache_clear()
-    return Refresh(today, sum(1 for _ in wheel_lists.unfold(lists)), tuple(differences))
+    return Refresh(date, sum(1 for _ in wheel_lists.unfold(lists)), tuple(differences))
 
 
 def _listed(publisher: Publisher, api: str, *, anything_before: bool) -> tuple[ReleaseFile, ...]:
@@ -114,7 +115,7 @@ def _nothing_reached(failures: list[SourceUnreachable], date: str) -> ProvisionE
     return SourceUnreachable(
         f"no release list could be read; the index of {date} serves on",
         why="; ".join(error.what for error in failures),
-        hints=first.hints or ("run the command again where the network is reachable",),
+        hints=(*first.hints, "`provision knowledge update --api URL` asks a mirror of GitHub's API"),
         code=first.code,
         details={"index_date": date},
     )

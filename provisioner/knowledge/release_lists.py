@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,7 +23,10 @@ from provisioner.knowledge.wheel_lists import ReleaseFile, torch_minor
 
 GITHUB_API = "https://api.github.com"
 EVIDENCE = "releases API"
-PAGES_AT_MOST = 100
+PAGES_AT_MOST = 200
+BUSY = (500, 502, 503, 504)
+"""What GitHub answers when a page with thousands of files took it too long; asking again helps."""
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Publisher:
 
     def api_list(self, api: str) -> str:
         """Return the URL of the first page of its releases."""
-        return f"{api.rstrip('/')}/repos/{self.source}/releases?per_page=100"
+        return f"{api.rstrip('/')}/repos/{self.source}/releases?per_page=30"
 
 
 PUBLISHERS = (
@@ -93,8 +97,14 @@ def fetch(publisher: Publisher, *, api: str = GITHUB_API) -> tuple[ReleaseFile, 
         for release in releases
         if not release.draft
         for asset in release.assets
-        if torch_minor(asset.name) is not None
+        if torch_minor(asset.name) is not None and _belongs(asset.browser_download_url, publisher)
     )
+
+
+def _belongs(url: str, publisher: Publisher) -> bool:
+    """Trust is the publisher's: a list that points elsewhere lends it to nobody."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" and parts.path.startswith(f"/{publisher.source}/releases/download/")
 
 
 def _pages(first: str) -> list[Release]:
@@ -115,7 +125,7 @@ def _page(url: str) -> Page:
     headers = {"Accept": "application/vnd.github+json", **_authorization(url)}
     if kept is not None and kept.etag is not None:
         headers["If-None-Match"] = kept.etag
-    answer = download.get_answer(url, headers=headers, accept=(200, 304, 403, 429))
+    answer = _ask(url, headers)
     if answer.status in (403, 429):
         raise _refused(url, answer)
     if answer.status == 304:
@@ -133,6 +143,15 @@ def _page(url: str) -> Page:
     page = Page(answer.headers.get("etag"), _following(answer.headers.get("link", "")), releases)
     paths.write_atomic(_page_path(url), msgspec.json.encode(page))
     return page
+
+
+def _ask(url: str, headers: dict[str, str]) -> download.Answer:
+    for attempt in range(1, ATTEMPTS):
+        answer = download.get_answer(url, headers=headers, accept=(200, 304, 403, 429, *BUSY))
+        if answer.status not in BUSY:
+            return answer
+        time.sleep(0.5 * 2.0**attempt)
+    return download.get_answer(url, headers=headers, accept=(200, 304, 403, 429))
 
 
 def _kept(url: str) -> Page | None:

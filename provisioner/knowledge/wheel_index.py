@@ -1,6 +1,6 @@
 """The index of prebuilt flash-attn wheels: official and community release files, and conda-forge's builds.
 
-The shipped index serves always; one that `provision knowledge update` has fetched serves instead while it is newer.
+The shipped index serves always; one that `provision knowledge update` has fetched serves instead while it is not older.
 """
 
 from __future__ import annotations
@@ -74,6 +74,19 @@ class CondaBuild:
     note: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WheelPlace:
+    """Somewhere else that serves flash-attn: for hints alone. ``archs`` empty means that they are not stated."""
+
+    name: str
+    serves: str
+    platforms: tuple[str, ...]
+    archs: tuple[str, ...]
+    kind: str
+    source: str
+    date: str
+
+
 class WheelIndex:
     """The wheels by torch line, read when they are asked for: an index of 8,000 opens in milliseconds."""
 
@@ -134,15 +147,21 @@ def shipped() -> WheelIndex:
 
 @functools.cache
 def load() -> WheelIndex:
-    """Return the index to use: the user's updated one where it is whole and newer than the shipped one, else the shipped one."""
+    """Return the index to use: the user's updated one where it is whole and not older than the shipped one, else the shipped one."""
     mine = _updated()
-    return mine if mine is not None and mine.date > shipped().date else shipped()
+    return mine if mine is not None and mine.date >= shipped().date else shipped()
 
 
 @functools.cache
 def conda_builds() -> tuple[CondaBuild, ...]:
     """Return conda-forge's builds."""
     return tables.rows("conda_builds", CondaBuild)
+
+
+@functools.cache
+def places() -> tuple[WheelPlace, ...]:
+    """Return the places beyond this index."""
+    return tables.rows("wheel_places", WheelPlace)
 
 
 def _updated() -> WheelIndex | None:

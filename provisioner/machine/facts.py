@@ -15,7 +15,7 @@ from provisioner.capability import ComputeCapability
 class Gpu:
     """One device. ``compute_capability`` is text such as ``"9.0"``; ``partition`` is ``mig``, ``vgpu`` or None.
 
-    ``source`` is ``nvml``, ``nvidia-smi``, ``proc``, ``pci``, ``report``, ``user`` or ``name-guess``: the last means that the compute
+    ``source`` is ``nvml``, ``nvidia-smi``, ``proc``, ``device-tree`` (Jetson), ``pci``, ``report``, ``user`` or ``name-guess``: the last means that the compute
     capability was looked up from the marketing name because nothing else answered.
     """
 
@@ -145,7 +145,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something on the machine that is broken as such, seen while probing: a stable code and the evidence."""
+    """Something on the machine that is broken as such, seen while probing: a stable code and the evidence.
+
+    Of the driver: ``driver-not-running``, ``driver-lib-mismatch``, ``gpu-lost``, ``nvidia-smi-hangs``, ``cuda-unavailable`` (no permission),
+    ``nvml-unusable``, ``mig-without-instance``, ``no-gpu`` (a container without its host's), ``wsl-libcuda-not-found``; of the probing itself:
+    ``probe-failed``, ``probe-hangs``.
+    """
 
     code: str
     detail: str

@@ -24,8 +24,15 @@ LIBRARIES = (
 )
 LIBRARY_NOT_FOUND = "library not found"
 
-# Return codes and modes of nvml.h (CUDA 13.0, read 2026-11-24).
+# Return codes and modes of NVML, as nvidia-ml-py 13.615 names them (compared 2026-11-24).
+NO_PERMISSION, DRIVER_NOT_LOADED, GPU_IS_LOST, LIB_RM_VERSION_MISMATCH = 4, 9, 15, 18
 VIRTUALIZATION_VGPU = 2
+
+FAULTS: dict[int | None, str] = {
+    NO_PERMISSION: "cuda-unavailable",
+    GPU_IS_LOST: "gpu-lost",
+    LIB_RM_VERSION_MISMATCH: "driver-lib-mismatch",
+}
 
 MAX_DEVICES = 256
 """More devices than any host has; a larger count is a lie."""
@@ -160,7 +167,7 @@ def facts(system: System, known: Machine) -> Machine:
     faults: list[Fault] = []
     for device in reading.devices:
         if device.error is not None:
-            faults.append(fault_of(device.error_code, device.error) or Fault("gpu-lost", f"NVML: {device.error}"))
+            faults.append(Fault(FAULTS.get(device.error_code, "gpu-lost"), f"NVML: {device.error}"))
         elif device.mig_enabled and not device.instances:
             gpus.append(replace(_gpu(device), memory_mib=None, partition="mig"))
             detail = f"{device.name or 'a GPU'} has MIG mode on, but no instance is visible here"
@@ -207,13 +214,8 @@ def cuda_version(number: int | None) -> str | None:
 
 
 def fault_of(code: int | None, text: str) -> Fault | None:
-    """Return the fault that an NVML error is by itself; a missing driver is one only if there is a GPU (see `pci`)."""
-    match code:
-        case 18:
-            return Fault("driver-lib-mismatch", f"NVML: {text}")
-        case 15:
-            return Fault("gpu-lost", f"NVML: {text}")
-        case 4:
-            return Fault("cuda-unavailable", f"NVML: {text}: this user may not open /dev/nvidia*")
-        case _:
-            return None
+    """Return the fault that an NVML error is by itself; a missing library or driver is one only if there is a GPU (see `pci`)."""
+    if text == LIBRARY_NOT_FOUND or code == DRIVER_NOT_LOADED:
+        return None
+    hint = ": this user may not open /dev/nvidia*" if code == NO_PERMISSION else ""
+    return Fault(FAULTS.get(code, "nvml-unusable"), f"NVML: {text}{hint}")

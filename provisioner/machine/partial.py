@@ -16,8 +16,8 @@ T = TypeVar("T")
 def merge(known: Machine, found: Machine, label: str) -> Machine:
     """Return ``known`` with what ``found`` adds; ``label`` (or the finer label in ``found.origins``) becomes the origin.
 
-    An answered question keeps its first answer, a fault its first evidence; lists are joined without repeats; GPUs come from the first source that
-    lists any, and a later list of the same length fills only what that one left open.
+    An answered question keeps its first answer, a fault its first evidence; lists are joined without repeats; GPUs come
+    from the first source that lists any, and a later list of the same length fills only what that one left open.
     """
     origins = dict(known.origins)
     changes: dict[str, Any] = {}

@@ -44,7 +44,7 @@ class Catalog:
     def _make_drafts(self, recipes: Sequence[Recipe], request: Request, processor: str, platform: str | None) -> list[Draft]:
         stacks = tuple(stack for recipe in recipes for stack in recipe.stacks)
         found = list(drafts.listed(self, stacks, platform, processor))
-        if platform is None and drafts.pins_versions(request):
+        if platform is None and drafts.pins_versions(request, stacks):
             only_none = all(stack.route is Route.NONE for stack in stacks)
             found += drafts.pinned(self, request, stacks, processor, Route.NONE if only_none else Route.WHEEL)
         unique = {draft.id: draft for draft in reversed(found)}
@@ -67,12 +67,13 @@ class Catalog:
             and drafts.wants(minor(cuda) if cuda else None, build.cuda)
         ]
 
-    @lru_cache(maxsize=512)  # noqa: B019 - a catalog lives as long as the process
-    def torch_abis(self, torch: str, cuda: tuple[int, ...], processor: str) -> frozenset[bool | None]:
-        """Return the C++ ABIs that pip's builds of a torch minor for a CUDA have; for all of them when none has that CUDA."""
-        builds = self.torch_builds(torch, None, processor)
-        same = [build for build in builds if drafts.same_cuda(cuda, build.cuda)]
-        return frozenset(build.cxx11_abi for build in same or builds)
+    def torch_abis(self, wheel: WheelStock) -> frozenset[bool | None]:
+        """Return the C++ ABIs of pip's torch builds that a wheel is for; of all of that minor when none has its CUDA."""
+        return frozenset(build.cxx11_abi for build in _builds_for(wheel))
+
+    def torch_covers(self, wheel: WheelStock, capabilities: tuple[ComputeCapability, ...]) -> bool:
+        """Say whether some torch build that a wheel is for has kernels for every GPU."""
+        return any(all(build.runs_on(capability) for capability in capabilities) for build in _builds_for(wheel))
 
     def wheels(self, torch: str, python: str, processor: str, system: str) -> tuple[WheelStock, ...]:
         """Return the wheels for a torch minor, a Python tag (``cp312``) and a platform."""
@@ -159,6 +160,12 @@ def _torch_stock(build: torch_builds.TorchBuild) -> TorchStock:
         cxx_standard=build.cxx_standard,
         size_mib=TORCH_MIB.get(major, 800),
     )
+
+
+def _builds_for(wheel: WheelStock) -> list[torch_builds.TorchBuild]:
+    """Return pip's torch builds of a wheel's minor and CUDA; all of that minor when none has its CUDA."""
+    builds = torch_builds.find(wheel.torch, machine=wheel.processor)
+    return [build for build in builds if drafts.same_cuda(wheel, build.cuda)] or list(builds)
 
 
 @cache

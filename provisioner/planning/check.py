@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from provisioner.compat import tomllib
 from provisioner.errors import UsageError
 from provisioner.planning.catalog import Catalog, load_catalog
 from provisioner.planning.drafts import of_stack, torch_label
 from provisioner.planning.flaws import flaw
 from provisioner.planning.recipe import Recipe, Stack
+from provisioner.planning.recipe_schema import unknown_keys
 from provisioner.planning.recipes import read_recipe
 from provisioner.planning.values import Request, Route
 
@@ -20,7 +22,8 @@ def check_file(path: Path) -> list[str]:
         recipe = read_recipe(path)
     except UsageError as error:
         return [error.what, *error.hints]
-    return list(check_recipe(recipe, load_catalog()))
+    unknown = unknown_keys(tomllib.loads(path.read_text(encoding="utf-8")))
+    return [*(f"no recipe has the key {key}" for key in unknown), *check_recipe(recipe, load_catalog())]
 
 
 def check_recipe(recipe: Recipe, catalog: Catalog) -> Iterator[str]:

@@ -46,7 +46,7 @@ def describe(
         attention=attention(here, draft, recipe.attention.path),
         gpu_classes=tuple(cc.sm for cc in here.capabilities) if here.gpu_needed else (),
         requirements=requirements(here, draft, recipe, request),
-        conda_specs=conda_specs(here, draft, catalog),
+        conda_specs=() if here.native_windows else conda_specs(here, draft, catalog),
         toolkit=nvcc_for(here, draft) if source else None,
         cxx_standard=cxx_standard(draft) if source else None,
         activation={**activation, **draft.stack.activation},
@@ -99,11 +99,14 @@ def notes(machine: Machine, request: Request, judgement: Judgement, draft: Draft
     yield from _gpus(machine, judgement)
     yield from _flash_attn(here, draft)
     yield from _packages(here, draft, request)
+    yield from _newer_lines(here)
     for recipe in judgement.recipes:
         yield from recipe.attention.notes
 
 
 def _assumptions(here: Situation, draft: Draft) -> Iterator[str]:
+    if here.native_windows:
+        yield "provision makes no environments on Windows; pip installs these requirements and the wheel's URL there by hand."
     if here.assumed_gpu:
         yield "The GPU is not known; this plan is for compute capability 8.0 and newer. Name it with --gpu to be sure."
     if here.gpu_needed and here.driver is None and draft.torch.cuda and not here.jetson:
@@ -151,6 +154,17 @@ def _flash_attn(here: Situation, draft: Draft) -> Iterator[str]:
         yield "xformers' flash-attn check is switched off at activation; without the activation `import xformers.ops` fails."
     if draft.route is Route.SOURCE and here.jetson:
         yield "The compiler is JetPack's own CUDA toolkit; three jobs at once need about 64 GB on an Orin, so use fewer."
+
+
+def _newer_lines(here: Situation) -> Iterator[str]:
+    """FlashAttention 3 and 4 where they apply; offered, never part of a plan (research: hopper/setup.py, flash-attn-4's README)."""
+    if here.assumed_gpu or not here.gpu_needed:
+        return
+    majors = {capability.major for capability in here.capabilities}
+    if 9 in majors:
+        yield "FlashAttention 3 (package flash_attn_3) has its best kernels for sm_90; Unsloth does not need it, so it is left out."
+    if majors & {9, 10, 11, 12}:
+        yield "FlashAttention 4 (package flash-attn-4, in beta) is for Hopper and Blackwell; Unsloth does not need it, so it is left out."
 
 
 def _packages(here: Situation, draft: Draft, request: Request) -> Iterator[str]:

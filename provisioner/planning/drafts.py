@@ -67,7 +67,7 @@ def _trimmed(stack: Stack) -> str:
 def _wheels(catalog: Catalog, stack: Stack, python: str, processor: str) -> Iterator[tuple[WheelStock, int]]:
     system = "windows" if stack.platform == "windows" else "linux"
     for wheel in catalog.wheels(minor(stack.torch), tag(python), processor, system):
-        if wheel.trust in stack.trust and wheel.version in stack.flash_attn and same_cuda(wheel.cuda, stack.cuda):
+        if wheel.trust in stack.trust and wheel.version in stack.flash_attn and same_cuda(wheel, stack.cuda):
             yield wheel, stack.flash_attn.index(wheel.version)
 
 
@@ -114,17 +114,22 @@ def derived(catalog: Catalog, torch: TorchStock, route: Route, request: Request,
     )
 
 
-def pins_versions(request: Request) -> bool:
-    """Say whether the user names a version that a recipe may not list."""
-    return any((request.torch, request.cuda, request.flash_attn, request.python))
+def pins_versions(request: Request, stacks: Sequence[Stack]) -> bool:
+    """Say whether the user names a version that a recipe may not list; a Python alone only where no stack has it."""
+    listed_python = request.python is None or any(minor(request.python) in stack.pythons for stack in stacks)
+    return bool(request.torch or request.cuda or request.flash_attn) or not listed_python
 
 
-def same_cuda(wheel: tuple[int, ...], torch: str | None) -> bool:
-    """Say whether a wheel's CUDA fits a torch build's: the major where the name gives no more, else the same minor.
+def same_cuda(wheel: WheelStock, torch: str | None) -> bool:
+    """Say whether a wheel's CUDA fits a torch build's.
 
-    Within one major the runtime is compatible, but a third party names its torch build's CUDA exactly.
+    Official names state the major (``cu12``), or before 2.7 the release that built them (``cu122`` for every torch with CUDA 12: setup.py
+    of 2.5.8); within a major the runtime is compatible. A third party names its torch build's CUDA exactly.
     """
-    return torch is not None and numbers(torch)[: len(wheel)] == wheel
+    if torch is None or not wheel.cuda:
+        return False
+    stated = wheel.cuda[:1] if wheel.trust is Trust.OFFICIAL else wheel.cuda
+    return numbers(torch)[: len(stated)] == stated
 
 
 def wheel_id(wheel: WheelStock) -> str:

@@ -12,7 +12,7 @@ from provisioner.errors import NoRoute, ProvisionError, SourceUnreachable
 from provisioner.machine.facts import Machine
 from provisioner.planning.judging import Judgement, judge_all
 from provisioner.planning.numbers import numbers
-from provisioner.planning.refusals import old_driver_hint
+from provisioner.planning.refusals import driver_hint
 from provisioner.planning.values import BuildChoice, Candidate, Request, Route
 
 if TYPE_CHECKING:
@@ -21,6 +21,41 @@ if TYPE_CHECKING:
 
 PINS = ("cuda", "python", "torch", "flash_attn")
 PIN_CODES = ("pinned-python", "pinned-torch", "pinned-cuda", "pinned-flash-attn")
+FLAW_CODES = frozenset(("abi-mislabelled", "abi-mismatch", "xformers-range", "python-unsupported", "leaves-unsloth-out"))
+"""Rejections that hold on every machine, so they explain nothing about this one."""
+
+CHANGES = {
+    "python-headers-missing": "install Python's headers (apt install python3-dev), or use --backend conda",
+    "compiler-missing": "install a C++ compiler (apt install g++), or use --backend conda",
+    "host-compiler-too-new": "install an older g++ that nvcc accepts (apt install g++-12), or use --backend conda",
+    "python-unavailable": "use a Python that is here, or --backend conda, which brings its own",
+    "nvcc-unavailable": "bring an nvcc: a conda channel that answers, or a CUDA toolkit of that major on the machine",
+    "glibc-too-old": "use a system (or container) with a newer glibc: Ubuntu 22.04 has 2.35, Debian 12 has 2.36",
+}
+"""What the user can do about a rejection."""
+
+EASIEST_FIRST = (
+    "python-headers-missing",
+    "compiler-missing",
+    "host-compiler-too-new",
+    "python-unavailable",
+    "build-not-asked",
+    "build-not-allowed",
+    "hash-unknown",
+    "no-kernels-for-gpu",
+    "driver-too-old",
+    "glibc-too-old",
+    "source-unreachable",
+    "nvcc-unavailable",
+    "nvcc-lacks-arch",
+    "release-lacks-arch",
+    "torch-lacks-arch",
+    "wheel-lacks-arch",
+    "not-on-this-gpu",
+    "community-not-allowed",
+)
+"""Rejections from what the user can change most easily; the message names the first ones."""
+
 SHOWN = 4
 """How many reasons stand in the message; the details carry all."""
 
@@ -29,19 +64,28 @@ def no_route(
     machine: Machine, request: Request, catalog: Catalog, judgement: Judgement, candidates: tuple[Candidate, ...]
 ) -> ProvisionError:
     """Return the error for a machine on which every candidate was rejected."""
-    reasons = [verdict for _, verdict in judgement.rejected if verdict.code not in PIN_CODES]
+    reasons = [verdict for draft, verdict in judgement.rejected if verdict.code not in PIN_CODES]
     counts = Counter(verdict.code for verdict in reasons)
     examples = {verdict.code: verdict.reason for verdict in reversed(reasons)}
     details = {"candidates": to_builtins(candidates), "reasons": dict(counts)}
-    if counts and set(counts) == {"source-unreachable"}:
-        place = judgement.situation.unreachable
-        where = ", ".join(sorted(set(place.values())))
+    if counts and set(counts) - FLAW_CODES == {"source-unreachable"}:
+        where = ", ".join(sorted(set(judgement.situation.unreachable.values())))
         hints = ["provision detect shows what answers", "set a proxy or an index mirror, or use --offline with a bundle"]
-        return SourceUnreachable(f"no source of packages answers: {where}", why=examples["source-unreachable"], hints=hints)
-    why = "; ".join(f"{examples[code]} [{code}, {count}×]" for code, count in counts.most_common(SHOWN))
-    hints = [*nearest(machine, request, catalog, judgement), *ways_out(judgement, counts)]
+        return SourceUnreachable(
+            f"no source of packages answers: {where}", why=examples["source-unreachable"], hints=hints, details=details
+        )
+    shown = sorted(counts, key=lambda code: EASIEST_FIRST.index(code) if code in EASIEST_FIRST else len(EASIEST_FIRST))
+    shown = [code for code in shown if code not in FLAW_CODES] or shown
+    why = "; ".join(f"{examples[code]} [{code}, {counts[code]}×]" for code in shown[:SHOWN])
+    hints = [*nearest(machine, request, catalog, judgement), *ways_out(machine, request, catalog, judgement, counts)]
     what = "nothing that exists serves this machine" + (" with the versions asked for" if _pinned(request) else "")
-    return NoRoute(what, why=why or "no build of torch has the versions asked for", hints=hints, details=details)
+    return NoRoute(what, why=why or _nothing_known(request), hints=hints, details=details)
+
+
+def _nothing_known(request: Request) -> str:
+    if request.flash_attn and numbers(request.flash_attn)[:1] == (1,):
+        return "flash-attn 1.x has another API: Unsloth and transformers cannot use it, and `import xformers.ops` fails beside it"
+    return "no torch build, wheel or release is known that has all the versions asked for"
 
 
 def nearest(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement) -> Iterator[str]:
@@ -60,29 +104,33 @@ def nearest(machine: Machine, request: Request, catalog: Catalog, judgement: Jud
             yield f"without any of them, {_named(accepted[0])} works"
 
 
-def ways_out(judgement: Judgement, counts: Counter[str]) -> Iterator[str]:
-    """Yield what would have to change on the machine or in the request."""
+def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement, counts: Counter[str]) -> Iterator[str]:
+    """Yield what would have to change, the easiest first. Options are named only where they really help."""
     here = judgement.situation
-    if "driver-too-old" in counts and (hint := old_driver_hint(here)):
-        yield hint
-    elif "driver-too-old" in counts:
-        yield "update the driver: 525.60.13 runs every CUDA 12 build, 580.65.06 every CUDA 13 build"
-    if "build-not-asked" in counts or "build-not-allowed" in counts:
+    for code in EASIEST_FIRST:
+        if code in counts and code in CHANGES:
+            yield CHANGES[code]
+    if counts.keys() & {"build-not-asked", "build-not-allowed"} and _works(machine, request, catalog, build=True):
         yield "allow compiling: --build"
-    if "community-not-allowed" in counts:
+    if "community-not-allowed" in counts and _works(machine, request, catalog, community=True):
         yield "accept wheels that others built: --allow-community"
-    if "glibc-too-old" in counts:
-        yield "use a system (or container) with a newer glibc: Ubuntu 22.04 has 2.35, Debian 12 has 2.36"
-    if "nvcc-unavailable" in counts:
-        yield "bring a compiler: a conda channel that answers, or a CUDA toolkit on the machine"
-    if "compiler-missing" in counts or "host-compiler-too-new" in counts:
-        yield "install a g++ that nvcc accepts (apt install g++-12)"
-    if "python-headers-missing" in counts:
-        yield "install Python's headers (apt install python3-dev), or use --backend conda"
-    if "python-unavailable" in counts:
-        yield "use a Python that is here, or --backend conda, which brings its own"
-    if here.build is BuildChoice.ALWAYS and here.key.major < 8:
-        yield "leave --build and --flash-attn away: Unsloth runs on xformers here"
+    if "driver-too-old" in counts:
+        yield driver_hint(here)
+    if "release-lacks-arch" in counts:
+        missing = here.capabilities[-1]
+        yield f"torch's own SDPA needs no flash-attn; FlashAttention 4 (flash-attn-4) is the line to watch for {missing.sm}"
+    if "no-kernels-for-gpu" in counts and here.key.major < 8:
+        yield "leave --build, --only and --flash-attn away: Unsloth runs on xformers here"
+
+
+def _works(machine: Machine, request: Request, catalog: Catalog, *, build: bool = False, community: bool = False) -> bool:
+    """Say whether a candidate is accepted once an option is given."""
+    changed = replace(
+        request,
+        build=BuildChoice.ALWAYS if build else request.build,
+        allow_community=community or request.allow_community,
+    )
+    return bool(judge_all(machine, changed, catalog).accepted)
 
 
 def _without(request: Request, *pins: str) -> Request:
@@ -109,9 +157,10 @@ def _version(draft: Draft, pin: str) -> str:
     }[pin]
 
 
-def _distance(version: str, wish: str) -> tuple[int, ...]:
-    have, want = numbers(version), numbers(wish)
-    return tuple(abs(a - b) for a, b in zip((*have, 0, 0, 0), (*want, 0, 0, 0), strict=False))[:3]
+def _distance(version: str, wish: str) -> int:
+    """Return how far apart two versions are, a major step counting more than any minor one."""
+    have, want = ((*numbers(text), 0, 0, 0)[:3] for text in (version, wish))
+    return abs(sum((a - b) * weight for a, b, weight in zip(have, want, (10_000, 100, 1), strict=True)))
 
 
 def _named(draft: Draft) -> str:

@@ -1,7 +1,7 @@
 """Recipes as values: which machines, which stacks in which order, and what goes into the environment.
 
-A recipe is data. Its text is TOML; `provisioner/planning/recipe.schema.json` is its JSON schema, and the values here are
-its typed form.
+A recipe is data. Its text is TOML; the values here are its typed form, and `recipes/recipe.schema.json` is the JSON schema
+made from them (``python -m tests.planning.test_recipes`` writes it anew).
 """
 
 from __future__ import annotations

@@ -7,19 +7,20 @@ directory holds TOML files. A recipe of the user's folder replaces a shipped one
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 import provisioner
 from provisioner import codec
+from provisioner.capability import ComputeCapability
 from provisioner.compat import tomllib
 from provisioner.errors import UsageError
 from provisioner.planning.recipe import RECIPE_SCHEMA, Recipe, satisfies
 from provisioner.planning.values import Route
 
 ENTRY_POINTS = "provision.recipes"
-SCHEMA_FILE = Path(__file__).with_name("recipe.schema.json")
 
 
 def shipped_dir() -> Path:
@@ -53,6 +54,8 @@ def recipe_files(directory: Path) -> list[Path]:
 
 def plugin_dirs() -> Iterator[Path]:
     """Yield the recipe folders of installed packages (entry point group ``provision.recipes``)."""
+    if not _any_plugin():
+        return
     from importlib.metadata import entry_points
 
     for entry in entry_points(group=ENTRY_POINTS):
@@ -61,6 +64,13 @@ def plugin_dirs() -> Iterator[Path]:
             yield Path(file).parent
         else:
             yield from (Path(place) for place in getattr(module, "__path__", ()))
+
+
+def _any_plugin() -> bool:
+    """Say whether some installed package names the group; reading the files spares the import of `importlib.metadata`."""
+    mark = f"[{ENTRY_POINTS}]".encode()
+    files = (file for place in sys.path for file in Path(place or ".").glob("*.dist-info/entry_points.txt"))
+    return any(mark in file.read_bytes() for file in files)
 
 
 @cache
@@ -88,7 +98,7 @@ def check(recipe: Recipe) -> list[str]:
     conditions = [recipe.match.compute_capability, *(stack.not_on for stack in recipe.stacks)]
     for condition in filter(None, conditions):
         try:
-            satisfies((8, 0), condition)  # type: ignore[arg-type]
+            satisfies(ComputeCapability(8, 0), condition)
         except ValueError as error:
             problems.append(str(error))
     for number, stack in enumerate(recipe.stacks, 1):

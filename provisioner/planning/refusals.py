@@ -6,6 +6,7 @@ from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute
 from provisioner.knowledge import drivers
 from provisioner.machine.facts import Machine
+from provisioner.planning.driver_rules import first_driver
 from provisioner.planning.situation import Situation, is_jetson, knows_gpus, nvidia, processor_of
 from provisioner.planning.values import Request
 
@@ -110,7 +111,7 @@ def _refuse_gpus(machine: Machine) -> None:
         if capability is not None and VOLTA < capability < TURING:
             raise _no(
                 "arch-unsupported",
-                f"{gpu.name or 'this GPU'} has compute capability {capability} (Xavier)",
+                f"{gpu.name or 'this GPU'} has compute capability {capability}, which is Xavier's",
                 "no flash-attn and no torch on the package index has kernels for it; NVIDIA's own JetPack torch runs SDPA",
                 "use JetPack's torch with SDPA",
             )
@@ -138,14 +139,15 @@ def _refuse_old(name: str | None, capability: ComputeCapability) -> None:
     )
 
 
-def old_driver_hint(situation: Situation) -> str | None:
-    """Return what to do about a driver that no candidate accepts, None when the driver is not the reason."""
-    if situation.driver is None:
-        return None
-    lowest = drivers.floor("11.8", windows=situation.windows_driver)
-    if drivers.parse(situation.driver) < drivers.parse(lowest):
-        return f"update the driver: {lowest} is the least for CUDA 11.8, {drivers.floor('12.8', windows=situation.windows_driver)} for CUDA 12"
-    return None
+def driver_hint(situation: Situation) -> str:
+    """Return which driver to update to: the first that knows the GPU, else the least for each CUDA line."""
+    windows = situation.windows_driver
+    if (first := first_driver(situation)) and drivers.parse(situation.driver or "0") < drivers.parse(first):
+        return f"update the driver: {first} is the first that knows {situation.capabilities[-1].sm}"
+    floors = ", ".join(
+        f"{drivers.floor(cuda, windows=windows)} runs CUDA {cuda.split('.')[0]}" for cuda in ("11.8", "12.8", "13.0")
+    )
+    return f"update the driver: {floors}"
 
 
 def is_windows(machine: Machine) -> bool:

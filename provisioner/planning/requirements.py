@@ -40,7 +40,10 @@ def uses_xformers(situation: Situation, draft: Draft) -> bool:
 
 
 def conda_specs(situation: Situation, draft: Draft, catalog: Catalog) -> tuple[str, ...]:
-    """Return the match specs of the conda backend: Python, a C compiler for Triton, and for a build nvcc of the plan's CUDA."""
+    """Return the match specs of the conda backend: Python, a C compiler for Triton, and for a build nvcc of the plan's CUDA.
+
+    conda-forge's cuda-nvcc starts at CUDA 12.0; a Jetson has its own toolkit.
+    """
     subdir = "linux-aarch64" if situation.processor == "aarch64" else "linux-64"
     specs = [f"python {draft.python}.*", "pip"]
     if draft.route is not Route.SOURCE:
@@ -48,7 +51,7 @@ def conda_specs(situation: Situation, draft: Draft, catalog: Catalog) -> tuple[s
     cuda = nvcc_for(situation, draft)
     limit = catalog.gcc_max(cuda or "")
     specs += [f"gxx_{subdir} <{limit + 1}" if limit else f"gxx_{subdir}", "ninja"]
-    if cuda is not None and int(cuda.split(".")[0]) >= 12:
+    if cuda is not None and int(cuda.split(".")[0]) >= 12 and not situation.jetson:
         specs += [f"cuda-version {cuda}.*", "cuda-nvcc", "cuda-cudart-dev"]
     return tuple(specs)
 

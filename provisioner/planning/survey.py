@@ -56,6 +56,8 @@ def why_not(here: Situation, request: Request, catalog: Catalog, pythons: frozen
         return Verdict(
             "conda-forge-torch-only", "conda-forge's wheel goes with conda-forge's pytorch; this plan takes torch by pip"
         )
+    if here.jetson and here.key.major < 11:
+        return Verdict("jetson-torch", "it goes with the index's torch for aarch64 servers, which does not run on a Jetson")
     return _gpu_reason(here, wheel) or _system_reason(here, wheel) or _choice_reason(here, request, catalog, pythons, wheel)
 
 
@@ -90,9 +92,11 @@ def _choice_reason(here: Situation, request: Request, catalog: Catalog, pythons:
         return Verdict(
             "abi-mislabelled", f"labelled cxx11abi{str(wheel.abi).upper()}, but built with the other ABI (#1783, #1717)"
         )
-    if wheel.real_abi is not None and wheel.real_abi not in catalog.torch_abis(wheel.torch, wheel.cuda, here.processor):
+    if wheel.real_abi is not None and wheel.real_abi not in catalog.torch_abis(wheel):
         return Verdict("abi-mismatch", f"no pip build of torch {wheel.torch} for its CUDA has the wheel's C++ ABI")
     if wheel.trust is Trust.COMMUNITY and not here.allow_community:
-        return Verdict("community-not-allowed", "built by a third party; --allow-community accepts such wheels")
+        return Verdict("community-not-allowed", "built by a third party; such wheels need --allow-community")
+    if not catalog.torch_covers(wheel, here.capabilities):
+        return Verdict("torch-lacks-arch", f"no torch {wheel.torch} of its CUDA holds kernels for {here.capabilities[-1].sm}")
     text = f"no stack of the recipe pairs it; --torch {wheel.torch} --flash-attn {wheel.version} asks for it"
     return Verdict("not-in-recipe", text)

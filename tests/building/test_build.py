@@ -165,10 +165,10 @@ def test_a_forecast_compiles_nothing(tiny: Release, workshop: Path) -> None:
     assert not (Path(os.environ["PROVISION_CACHE_DIR"]) / "builds").exists()
 
 
-def test_a_unit_that_does_not_compile_is_shown_and_the_rest_is_kept(
+def test_a_unit_that_does_not_compile_ends_the_build_and_is_shown(
     workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, archive = tiny_release(tmp_path, broken="flash_fwd_hdim64_bf16_sm80")
+    release, archive = tiny_release(tmp_path, broken="flash_fwd_split_hdim64_bf16_causal_sm80")
     monkeypatch.setattr(releases, "RELEASES", (release,))
     put_sdist(release, archive, Path(os.environ["PROVISION_CACHE_DIR"]))
     one = KernelSelection("custom", (64,), ("bf16",), ("varlen",))

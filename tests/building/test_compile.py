@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from provisioner.building.compile import Outcome, clear_leftovers, run_graph
+from provisioner.building.compile import MARK, Outcome, clear_leftovers, run_graph
 from provisioner.building.costs import Cost
 from provisioner.building.graph import Unit
 from provisioner.building.schedule import Jobs
@@ -109,12 +109,16 @@ def test_the_memory_held_by_compilers_is_measured(tmp_path: Path) -> None:
 
 
 def test_compilers_left_over_from_a_killed_build_are_ended_first(tmp_path: Path) -> None:
-    left = subprocess.Popen(["sleep", "60"], cwd=tmp_path)
+    left = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: str(tmp_path)})
+    bystander = subprocess.Popen(["sleep", "60"], cwd=tmp_path)
     (tmp_path / "obj").mkdir()
     (tmp_path / "obj" / "x.o.part").touch()
     clear_leftovers(tmp_path)
     assert left.wait(5) is not None
     assert not psutil.pid_exists(left.pid)
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
     assert list((tmp_path / "obj").iterdir()) == []
 
 

@@ -54,6 +54,13 @@ def test_full_is_every_unit_of_the_sdist() -> None:
     assert select(NEWEST, preset("full", NEWEST)).stubbed == ()
 
 
+def test_a_preset_means_what_the_release_has() -> None:
+    older = find_release("2.7.4.post1")
+    planned = KernelSelection("full")  # as a plan states it, without regard to the release
+    assert normalize(older, planned).head_dims == older.head_dims
+    assert normalize(TURING, KernelSelection("unsloth")).head_dims == (64, 128)
+
+
 def test_one_head_dim_and_one_dtype_are_six_units() -> None:
     chosen = select(NEWEST, KernelSelection("custom", (128,), ("bf16",), FEATURES))
     assert [kernel.unit(NEWEST).rpartition("/")[2] for kernel in chosen.compiled] == [

@@ -125,3 +125,5 @@ def test_an_arch_whose_kernels_would_only_print_errors_is_refused(tmp_path: Path
     with pytest.raises(BuildFailed, match="no kernels for sm_75"):
         check(chain, make_target(tmp_path), find_release("2.8.3.post2"), ["sm_75"])
     check(chain, make_target(tmp_path), find_release("1.0.9"), ["sm_75", "sm_90"])
+    with pytest.raises(BuildFailed, match="refuses to run on sm_120"):
+        check(chain, make_target(tmp_path), find_release("1.0.9"), ["sm_120"])

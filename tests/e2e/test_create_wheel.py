@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import CUDA, FLASH_ATTN, TORCH, World, make_world
+from tests.e2e.world import CUDA, FLASH_ATTN, RELEASE, TORCH, World, make_world
 
 pytestmark = [
     pytest.mark.integration,
@@ -83,7 +83,7 @@ def generations(world: World) -> set[str]:
 
 def test_a_swapped_wheel_is_refused_and_nothing_is_left(world: World, environment: dict[str, object]) -> None:
     before = generations(world)
-    wheel = next(world.root.rglob(FLASH_ATTN))
+    wheel = world.root / RELEASE / FLASH_ATTN
     good = wheel.read_bytes()
     cache = world.home / "other-cache"
     shutil.copytree(world.home / "cache/knowledge", cache / "knowledge")

@@ -33,6 +33,7 @@ class ReleaseServer:
     url: str = ""
     repositories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     limited: bool = False
+    busy: int = 0
     truncated: set[str] = field(default_factory=set)
     broken_off: set[str] = field(default_factory=set)
     asked: list[tuple[str, int, dict[str, str]]] = field(default_factory=list)
@@ -71,13 +72,16 @@ def _handler(state: ReleaseServer) -> type[BaseHTTPRequestHandler]:
                     b'{"message": "API rate limit exceeded"}',
                     {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1900000000"},
                 )
+            if state.busy:
+                state.busy -= 1
+                return self._answer(502, b"", {})
             if repository not in state.repositories:
                 return self._answer(404, b'{"message": "Not Found"}', {})
             releases, size = state.repositories[repository], state.page_size
             body = json.dumps(releases[(page - 1) * size : page * size]).encode()
             headers = {"ETag": f'W/"{hashlib.sha256(body).hexdigest()[:16]}"'}
             if page * size < len(releases):
-                following = f"{state.url}{parts.path}?per_page=100&page={page + 1}"
+                following = f"{state.url}{parts.path}?per_page=30&page={page + 1}"
                 headers["Link"] = f'<{following}>; rel="next", <{following}>; rel="last"'
             if self.headers.get("If-None-Match") == headers["ETag"]:
                 return self._answer(304, b"", headers)

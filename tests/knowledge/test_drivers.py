@@ -87,6 +87,7 @@ def test_driver_470_runs_cuda_12_through_the_forward_compatibility_package() -> 
     assert drivers.runs_forward_compatible("470.82.01", "12.4")
     assert drivers.runs_forward_compatible("535.161.08", "13.0")
     assert not drivers.runs_forward_compatible("470.82.01", "13.0")
+    assert not drivers.runs_forward_compatible("450.80.02", "12.4")
 
 
 def test_an_unknown_cuda_has_no_floor() -> None:

@@ -58,6 +58,13 @@ def test_a_gpu_is_found_as_users_type_it(written: str, capability: str, memory_g
         ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "12.0"),
         ("NVIDIA RTX 6000 Ada Generation", "8.9"),
         ("NVIDIA GH200 480GB", "9.0"),
+        ("NVIDIA H20-3e", "9.0"),
+        ("Orin (nvgpu)", "8.7"),
+        ("GeForce RTX 208...", "7.5"),
+        ("Tesla P100-SXM2...", "6.0"),
+        ("NVIDIA GeForce RTX 3060 ...", "8.6"),
+        ("NVIDIA GeForce RTX 4090 Lap...", "8.9"),
+        ("NVIDIA A100-SXM...", "8.0"),
     ],
 )
 def test_a_gpu_is_found_as_the_driver_calls_it(reported: str, capability: str) -> None:
@@ -80,7 +87,21 @@ def test_a_name_of_several_generations_is_not_guessed_but_each_is_offered(name: 
     assert len(offered) >= 2
 
 
-@pytest.mark.parametrize("name", ["NVIDIA L20Y", "NVIDIA Graphics Device", "Radeon RX 7900 XTX", "", "ada", "gpu", "80GB"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NVIDIA L20Y",
+        "NVIDIA M403",
+        "NVIDIA GeForce...",
+        "GeForce RTX...",
+        "NVIDIA Graphics Device",
+        "Radeon RX 7900 XTX",
+        "",
+        "ada",
+        "gpu",
+        "80GB",
+    ],
+)
 def test_a_name_that_decides_nothing_gives_nothing(name: str) -> None:
     assert gpus.find_gpu(name) is None
 

@@ -77,3 +77,11 @@ def test_unsloth_caps_torch_and_python() -> None:
     assert not newest.accepts("bitsandbytes", "0.48.0")
     assert newest.accepts_python("3.14")
     assert not newest.accepts_python("3.15")
+
+
+@pytest.mark.parametrize(
+    ("torch", "python", "unsloth"), [("2.9.1", "3.12", "2026.10.9"), ("2.15.0", "3.12", None), ("2.3.1", "3.11", None)]
+)
+def test_the_newest_unsloth_for_a_torch_and_python_is_found(torch: str, python: str, unsloth: str | None) -> None:
+    found = packages.unsloth_for(torch, python)
+    assert (found.unsloth if found else None) == unsloth

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -47,7 +48,8 @@ def test_new_wheels_of_every_page_enter_the_index_with_hash_and_size(server: Rel
     (wheel,) = (one for one in wheel_index.load().find("2.14", "cp312", "linux_x86_64") if one.trust == "official")
     assert (wheel.sha256, wheel.size) == (hashlib.sha256(b"new").hexdigest(), 123_456)
     assert wheel.url.endswith(f"/v2.9.0/{NEW.replace('+', '%2B')}")
-    assert wheel_index.load().date == outcome.date > wheel_index.shipped().date
+    assert wheel_index.load() is not wheel_index.shipped()
+    assert wheel_index.load().date == outcome.date
     assert [path for path, _, _ in server.asked if "page=2" in path]
 
 
@@ -95,6 +97,20 @@ def test_one_publisher_out_of_reach_keeps_its_old_wheels(server: ReleaseServer) 
     outcome = update(server)
     assert "404" in (of(outcome, COMMUNITY).failure or "")
     assert sum(1 for wheel in wheel_index.load().every() if wheel.source == COMMUNITY) >= 3567
+
+
+def test_a_server_that_is_busy_is_asked_again(server: ReleaseServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    server.busy = 2
+    assert not [difference.failure for difference in update(server).differences if difference.failure]
+    assert server.statuses()[:3] == [502, 502, 200]
+
+
+def test_a_list_cannot_lend_its_trust_to_files_elsewhere(server: ReleaseServer) -> None:
+    stray = asset("somebody/else", "v2.9.0", NEW.replace("cp312", "cp313"), "stray")
+    server.repositories[OFFICIAL][0]["assets"].append(stray)
+    update(server)
+    assert not wheel_index.load().find("2.14", "cp313", "linux_x86_64")
 
 
 def test_a_list_that_has_lost_every_wheel_is_not_believed(server: ReleaseServer) -> None:

@@ -38,6 +38,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "torch_line_compatibility": torch_builds.line_compatibility,
     "triton": packages.triton,
     "unsloth": packages.unsloth,
+    "wheel_places": wheel_index.places,
     "xformers": packages.xformers,
 }
 

@@ -77,15 +77,17 @@ def test_no_wheel_of_an_old_nvcc_claims_blackwell(index: WheelIndex) -> None:
             assert not wheel.version.startswith(("2.6", "2.5", "2.4"))
 
 
-def test_a_newer_index_of_the_user_serves_before_the_shipped_one_and_a_broken_one_never(index: WheelIndex) -> None:
+def test_the_users_index_serves_unless_it_is_older_or_broken(index: WheelIndex) -> None:
     target = wheel_index.updated_index_path()
     target.parent.mkdir(parents=True)
     try:
         wheel_index.load.cache_clear()
         assert wheel_index.load() is index
-        target.write_bytes(msgspec.json.encode(wheel_lists.WheelLists("2099-01-01", [])))
-        wheel_index.load.cache_clear()
-        assert wheel_index.load().date == "2099-01-01"
+        for date in ("2099-01-01", index.date):
+            target.write_bytes(msgspec.json.encode(wheel_lists.WheelLists(date, [])))
+            wheel_index.load.cache_clear()
+            assert wheel_index.load() is not index
+            assert wheel_index.load().date == date
         target.write_bytes(msgspec.json.encode(wheel_lists.WheelLists("2020-01-01", [])))
         wheel_index.load.cache_clear()
         assert wheel_index.load() is index

@@ -201,7 +201,13 @@ def test_a_library_newer_than_the_loaded_driver_is_a_fault(tmp_path: Path) -> No
 
 @needs_compiler
 def test_a_library_without_any_function_and_a_file_that_is_none_are_passed_over(tmp_path: Path) -> None:
-    for source in ("int nothing;\n", b"this is not a library", b"\x7fELF" + bytes(60)):
+    for source, codes in (
+        ("int nothing;\n", {"nvml-unusable"}),
+        (b"this is not a library", set()),
+        (b"\x7fELF" + bytes(60), set()),
+    ):
         machine, _ = detect_with(tmp_path, source)
         assert machine["gpus"] == [] or machine["gpus"][0]["source"] != "nvml"
-        assert "probe-failed" not in [fault["code"] for fault in machine["faults"]]
+        found = {fault["code"] for fault in machine["faults"]}
+        assert "probe-failed" not in found
+        assert found & {"nvml-unusable"} == codes
