@@ -63,7 +63,7 @@ def runs_on(arch: str, gpu: ComputeCapability) -> bool:
     """Say whether device code for ``arch`` (``sm_90a``, ``compute_80``) runs on a GPU.
 
     ``a`` code runs on exactly its architecture, ``f`` code within its family (same major), PTX on all later ones
-    (CUDA C++ Programming Guide 13.0, "Compute Capabilities" and "Family-Specific Features", read 2026-11-24).
+    (CUDA Programming Guide, 5.1.2 "Feature Availability", looked up 2026-11-25).
     """
     match = _ARCH.fullmatch(arch)
     if match is None:
@@ -124,7 +124,7 @@ def _tags(inspection: Inspection, target: Target) -> list[Reason]:
 def _interpreter_fits(interpreter: str, abi: str, python: str) -> bool:
     wanted = version_key(python)[:2]
     match = re.fullmatch(r"(?:cp|py)(\d)(\d*)", interpreter)
-    if match is None:
+    if match is None or (abi.startswith("cp") and abi.endswith("t") != python.endswith("t")):  # 3.13t: free-threaded
         return False
     built = (int(match[1]), int(match[2] or 0))
     if interpreter.startswith("py") or abi == "abi3":

@@ -143,6 +143,9 @@ def test_a_wheel_for_another_torch_minor_is_refused_unless_the_link_showed_other
         ("py3-none-any", "3.12", "aarch64", True),
         ("py39-none-manylinux_2_28_x86_64", "3.12", "x86_64", True),
         ("cp312-cp312-win_amd64", "3.12", "x86_64", False),
+        ("cp313-cp313t-linux_x86_64", "3.13", "x86_64", False),
+        ("cp313-cp313t-linux_x86_64", "3.13t", "x86_64", True),
+        ("py3-none-any", "3.13t", "x86_64", True),
         ("cp312-cp312-musllinux_1_2_x86_64", "3.12", "x86_64", False),
     ],
 )
