@@ -54,7 +54,7 @@ def release_rule(situation: Situation, draft: Draft, request: Request, catalog: 
 
 def route_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
     """A stack without flash-attn does not answer a request for it."""
-    asked = request.flash_attn or request.only_flash_attn or request.build is BuildChoice.ALWAYS
+    asked = request.flash_attn or request.only_flash_attn or request.kernels or request.build is BuildChoice.ALWAYS
     if draft.route is Route.NONE and asked:
         where = f"{situation.key.sm} has none in any 2.x release" if situation.gpu_needed else "there is no GPU"
         return Verdict("no-kernels-for-gpu", f"flash-attn was asked for, but this stack has no kernels of it: {where}")
