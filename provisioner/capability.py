@@ -34,8 +34,15 @@ class ComputeCapability(NamedTuple):
         return f"sm_{self.major}{self.minor}"
 
     def runs_binary_of(self, built: ComputeCapability) -> bool:
-        """Say whether a cubin for ``built`` runs here: same major, minor not above ours.
+        """Say whether a cubin for ``built`` runs here: same major, minor not above ours; integrated GPUs take only their own.
 
-        Source: CUDA C++ Programming Guide, "Binary Compatibility" (read 2026-11-24); 8.x devices run sm_80 cubins.
+        Source: CUDA C++ Programming Guide, "Binary Compatibility" (read 2026-11-24): none between Tegra and other GPUs
+        (bitsandbytes#1929: sm_80 code does not run on Orin, 8.7).
         """
+        if self != built and (self in INTEGRATED or built in INTEGRATED):
+            return False
         return self.major == built.major and built.minor <= self.minor
+
+
+INTEGRATED = frozenset({ComputeCapability(5, 3), ComputeCapability(6, 2), ComputeCapability(7, 2), ComputeCapability(8, 7)})
+"""The GPUs of Tegra chips before Thor: TX1, TX2, Xavier, Orin."""

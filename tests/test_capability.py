@@ -26,3 +26,6 @@ def test_a_binary_runs_on_the_same_major_from_its_minor_up() -> None:
     assert parse("8.6").runs_binary_of(parse("8.0"))
     assert not parse("8.0").runs_binary_of(parse("8.6"))
     assert not parse("9.0").runs_binary_of(parse("8.0"))
+    assert not parse("8.7").runs_binary_of(parse("8.0")), "Orin runs only its own"
+    assert not parse("8.9").runs_binary_of(parse("8.7"))
+    assert parse("8.7").runs_binary_of(parse("8.7"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from provisioner import download
 from provisioner.errors import SourceUnreachable
 from provisioner.indexes import IndexSettings
 from provisioner.machine.facts import Machine
@@ -14,8 +15,8 @@ SECONDS = 10.0
 
 
 def with_sources(machine: Machine, settings: IndexSettings, channels: tuple[str, ...]) -> Machine:
-    """Return the machine with what answers; sources that its description states already are kept."""
-    if machine.sources:
+    """Return the machine with what answers; sources that its description states are kept, and `--offline` asks none."""
+    if machine.sources or download.offline.get():
         return machine
     from provisioner.locking.sources import endpoints
     from provisioner.machine.reach import probe_sources

@@ -52,10 +52,7 @@ def arch(capability: ComputeCapability | str) -> Arch | None:
 
 
 def covers(built: Iterable[str], capability: ComputeCapability) -> bool:
-    """Say whether binaries for the capabilities ``built`` run on a GPU; the integrated ones before Thor take only their own."""
-    known = arch(capability)
-    if known is not None and known.integrated:
-        return str(capability) in built
+    """Say whether binaries for the capabilities ``built`` run on a GPU."""
     return any(capability.runs_binary_of(ComputeCapability.parse(one)) for one in built)
 
 

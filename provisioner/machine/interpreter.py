@@ -193,7 +193,7 @@ def torch_abi(system: System, directory: str, version: str | None) -> bool | Non
     """Say whether a torch uses the C++11 ABI, None where that cannot be told.
 
     Its smallest library tells. Without that symbol the release decides: official Linux x86_64 builds went to the new
-    ABI with 2.7 (and with 2.6 for cu126 alone); before 2.6 they had the old one (PyTorch 2.6 and 2.7 release notes, read 2026-11-24).
+    ABI with 2.7 (and with 2.6 for cu126 alone); before 2.6 they had the old one (flash-attention#1644, pytorch#152790).
     """
     symbol = system.search(f"{directory}/lib/libc10.so", _ERROR_CONSTRUCTOR)
     if symbol is not None:

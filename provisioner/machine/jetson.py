@@ -11,7 +11,7 @@ RELEASE = "/etc/nv_tegra_release"
 DEVICE_TREE = "/proc/device-tree"
 
 CAPABILITIES = {
-    # chip in the device tree: compute capability (NVIDIA's list of CUDA GPUs and Jetson datasheets, read 2026-11-24)
+    # chip in the device tree: compute capability (the same values as the knowledge table of GPUs has for these boards, compared 2026-11-24)
     "tegra210": "5.3",
     "tegra186": "6.2",
     "tegra194": "7.2",

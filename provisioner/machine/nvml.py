@@ -24,7 +24,7 @@ LIBRARIES = (
 )
 LIBRARY_NOT_FOUND = "library not found"
 
-# Return codes and modes of nvml.h (CUDA 13.0, read 2026-11-24).
+# Return codes and modes of NVML, as nvidia-ml-py 13.615 names them (compared 2026-11-24).
 NO_PERMISSION, DRIVER_NOT_LOADED, GPU_IS_LOST, LIB_RM_VERSION_MISMATCH = 4, 9, 15, 18
 VIRTUALIZATION_VGPU = 2
 

@@ -17,7 +17,7 @@ def wsl_of_kernel(release: str) -> str:
     """Return ``"1"``, ``"2"`` or ``"no"`` for a kernel release.
 
     WSL1 translates system calls and calls itself ``4.4.0-19041-Microsoft``; WSL2 runs a real kernel, 4.19 or later, named
-    ``…-microsoft-standard-WSL2`` (microsoft/WSL#4555 and its wiki, read 2026-11-24).
+    ``…-microsoft-standard-WSL2`` (microsoft/WSL#4555, #5663).
     """
     match = _RELEASE.match(release)
     if match is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from provisioner.capability import ComputeCapability
 from provisioner.planning.values import DTYPES, FEATURES, HEAD_DIMS, KernelSelection
 
 GENERATION_1 = KernelSelection("full", (32, 64, 128), DTYPES, ("backward", "varlen", "uneven", "dropout"))
@@ -22,7 +24,7 @@ class Expectation:
 
     ``attention`` is the path that must run: ``flash-attn`` (an adapter with its API included), ``sdpa`` or ``xformers``; None takes
     flash-attn where it is installed. ``backward_head_dims`` default to ``head_dims``. ``archs`` are claimed architectures (``sm_90``,
-    ``compute_75``). ``imports`` are modules that must be there; what is there beyond them must import too. ``gpu`` True makes a missing GPU a failure.
+    ``compute_75``). ``imports`` are modules that must be there; what is there beyond them must import too. ``gpu`` True makes a missing GPU a failure. ``foreign`` is worked out: PTX for older devices runs on a newer one.
     """
 
     attention: str | None = None
@@ -33,6 +35,7 @@ class Expectation:
     archs: tuple[str, ...] = ()
     imports: tuple[str, ...] = ("torch",)
     gpu: bool = False
+    foreign: bool = False
 
     @classmethod
     def of_kernels(cls, kernels: KernelSelection, archs: tuple[str, ...] = ()) -> Expectation:
@@ -43,11 +46,12 @@ class Expectation:
 def settle(expectation: Expectation, *, versions: dict[str, str], provenance: dict[str, Any] | None) -> Expectation:
     """Return ``expectation`` with every None filled in: from ``provenance`` (our wheel's own record), else from the release.
 
-    ``provenance`` holds ``kernels`` (``head_dims``, ``dtypes``, ``features``, and ``backward_head_dims`` where they are fewer) and ``archs``.
+    ``provenance`` holds ``selection`` (``head_dims``, ``dtypes``, ``features``, and ``backward_head_dims`` where they are fewer) and
+    ``inputs.archs``.
     """
     version = versions.get("flash-attn")
     known = _of_release(version)
-    said = (provenance or {}).get("kernels") or {}
+    said = (provenance or {}).get("selection") or {}
     head_dims = expectation.head_dims or tuple(said.get("head_dims") or known.head_dims)
     return replace(
         expectation,
@@ -56,8 +60,36 @@ def settle(expectation: Expectation, *, versions: dict[str, str], provenance: di
         backward_head_dims=expectation.backward_head_dims or tuple(said.get("backward_head_dims") or head_dims),
         dtypes=expectation.dtypes or tuple(said.get("dtypes") or known.dtypes),
         features=expectation.features if expectation.features is not None else tuple(said.get("features", known.features)),
-        archs=expectation.archs or tuple((provenance or {}).get("archs") or ()),
+        archs=expectation.archs or tuple(((provenance or {}).get("inputs") or {}).get("archs") or ()),
     )
+
+
+def read_provenance(text: str | None) -> dict[str, Any] | None:
+    """Return the record that our builds leave in a wheel's dist-info, None where there is none or it cannot be read."""
+    try:
+        record = json.loads(text or "null")
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def on_device(expectation: Expectation, capability: ComputeCapability, version: str) -> Expectation:
+    """Return ``expectation`` as far as the device and the kernels' own generation allow it.
+
+    flash-attn 1.x goes backward above head dim 64 on 8.0 and 9.0 alone, for want of shared memory elsewhere, and takes bf16 from 8.0 on
+    (fmha_api.cpp of 1.0.9, read 2026-11-24); so do adapters over it on 7.5. Upstream asks the *device*, so kernels for 7.5 that run
+    on a newer one as PTX refuse neither: they are ``foreign`` there.
+    """
+    foreign = capability >= (8, 0) and bool(expectation.archs) and all(_number(arch) < (8, 0) for arch in expectation.archs)
+    old = foreign or capability < (8, 0)
+    large = not old and (capability in ((8, 0), (9, 0)) or not version.startswith("1."))
+    dtypes = tuple(name for name in expectation.dtypes or () if name != "bf16" or not old)
+    dims = tuple(dim for dim in expectation.backward_head_dims or () if large or dim <= 64)
+    return replace(expectation, backward_head_dims=dims, dtypes=dtypes, foreign=foreign)
+
+
+def _number(arch: str) -> ComputeCapability:
+    return ComputeCapability.parse(arch)
 
 
 def _installed(versions: dict[str, str]) -> str:

@@ -34,6 +34,8 @@ class Check:
 class Receipt:
     """The proof of an environment. ``made_at`` is UTC, ISO 8601; ``versions`` maps distribution names to versions.
 
+    ``warnings`` are sentences about what works but is not as good as it could be.
+
     ``attention`` maps a library (``unsloth``, ``xformers``, ``transformers``, ``torch``) to the attention path that it takes here.
     """
 
@@ -47,6 +49,7 @@ class Receipt:
     attention: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

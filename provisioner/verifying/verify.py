@@ -15,10 +15,9 @@ from provisioner import progress
 from provisioner.capability import ComputeCapability
 from provisioner.errors import UsageError
 from provisioner.verifying.child_process import ChildRun, Job, run_child
-from provisioner.verifying.expectation import Expectation, on_device, settle
-from provisioner.verifying.extensions import check_extensions
+from provisioner.verifying.expectation import Expectation, on_device, read_provenance, settle
+from provisioner.verifying.extensions import check_extension
 from provisioner.verifying.judging import judge
-from provisioner.verifying.provenance import read_provenance
 from provisioner.verifying.receipt import Check, Outcome, Receipt
 from provisioner.verifying.speed_report import slower_than_sdpa
 
@@ -41,7 +40,9 @@ class _Session:
     environment: Mapping[str, str]
     lengths: tuple[int, ...]
 
-    def run(self, stage: str, expect: Expectation, *, device: str = "cuda", skip: tuple[str, ...] = (), **env: str) -> ChildRun:
+    def run(
+        self, stage: str, expect: Expectation, *, device: str = "cuda", skip: tuple[str, ...] = (), shown: str | None = None
+    ) -> ChildRun:
         seconds = self.check_seconds or min(CHECK_SECONDS[self.mode], self.timeout)
         if self.check_seconds is None and needs_jit(expect.archs):
             seconds = self.timeout
@@ -51,7 +52,7 @@ class _Session:
                 self.python,
                 job,
                 timeout=self.timeout,
-                environment={**self.environment, **env},
+                environment={**self.environment, **({"CUDA_VISIBLE_DEVICES": shown} if shown is not None else {})},
                 on_check=lambda name: task.advance(1, detail=name),
             )
 
@@ -81,7 +82,7 @@ def verify(
         raise UsageError(f"no interpreter at {python}", code="no-interpreter", hints=["give --python PATH"])
     started = time.monotonic()
     session = _Session(
-        Path(os.path.abspath(python)),
+        python.absolute(),  # not resolved: a venv's interpreter is a link, and its own path makes it the venv's
         mode,
         timeout or TIMEOUT[mode],
         check_seconds,
@@ -96,9 +97,9 @@ def verify(
     provenance = read_provenance(software.get("provenance"))
     settled = settle(wanted, versions=versions, provenance=provenance)
     extensions = [Path(path) for path in software.get("extensions", ())]
-    archs, extension_checks = check_extensions(extensions, settled)
+    archs, extension_checks = check_extension(session.python, settled)
     checks = [*import_checks, *extension_checks]
-    runs = list(_on_devices(session, settled, seen, checks, device, archs))
+    runs = list(_on_devices(session, settled, seen, checks, device, archs, versions))
     checks += [check for index, run in runs for check in judge(run, device=index)]
     timings = [_timing(event, index) for index, run in runs for event in run.events if event["event"] == "timing"]
     return Receipt(
@@ -154,7 +155,13 @@ def _imports(session: _Session, expectation: Expectation) -> tuple[ChildRun, lis
 
 
 def _on_devices(
-    session: _Session, expect: Expectation, seen: dict[str, Any], checks: list[Check], device: str | None, archs: tuple[str, ...]
+    session: _Session,
+    expect: Expectation,
+    seen: dict[str, Any],
+    checks: list[Check],
+    device: str | None,
+    archs: tuple[str, ...],
+    versions: dict[str, str],
 ) -> list[tuple[int | None, ChildRun]]:
     if not _importable(checks, expect):
         return []
@@ -165,11 +172,11 @@ def _on_devices(
         checks.append(_without_gpu(expect, seen))
         return []
     runs: list[tuple[int | None, ChildRun]] = []
+    version = versions.get("flash-attn", "")
     for index, entry in enumerate(visible_entries(len(devices), os.environ.get("CUDA_VISIBLE_DEVICES"))):
-        shown = {"CUDA_VISIBLE_DEVICES": entry} if entry is not None else {}
         capability = ComputeCapability.parse(devices[index]["compute_capability"])
-        here = replace(on_device(expect, capability), archs=archs or expect.archs)
-        runs += [(index, session.run(stage, here, **shown)) for stage in ("kernels", "libraries")]
+        here = on_device(replace(expect, archs=archs or expect.archs), capability, version)
+        runs += [(index, session.run(stage, here, shown=entry)) for stage in ("kernels", "libraries")]
     return runs
 
 

@@ -60,7 +60,7 @@ def test_python_comes_from_the_channel_and_runs_from_the_prefix(world: World, lo
 
 def test_conda_lock_renders_and_installs_the_lock(world: World, lock: Path, tmp_path: Path) -> None:
     conda_lock = Path(sys.executable).with_name("conda-lock")
-    render = [conda_lock, "render", "-k", "explicit", "-p", "linux-64", str(lock)]
+    render = [str(conda_lock), "render", "-k", "explicit", "-p", "linux-64", str(lock)]
     run = subprocess.run(render, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=world.environ)
     assert run.returncode == 0, run.stderr
     explicit = (tmp_path / "conda-linux-64.lock").read_text()
@@ -70,7 +70,7 @@ def test_conda_lock_renders_and_installs_the_lock(world: World, lock: Path, tmp_
     shim.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("conda_shim.py")} "$@"\n')
     shim.chmod(0o755)
     prefix = tmp_path / "installed"
-    install = [conda_lock, "install", "--conda", str(shim), "--prefix", str(prefix), str(lock)]
+    install = [str(conda_lock), "install", "--conda", str(shim), "--prefix", str(prefix), str(lock)]
     wheel = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1"}
     text = lock.read_text().replace("https://github.com", world.server.url)  # there is no GitHub here
     lock_here = tmp_path / "conda-lock.yml"

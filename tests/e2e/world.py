@@ -23,6 +23,7 @@ from tests.servers import FileServer, serve, write_index
 TAG = f"cp{sys.version_info.major}{sys.version_info.minor}"
 PLATFORM_TAG = f"{TAG}-{TAG}-manylinux_2_28_x86_64"
 
+SECONDS = 300.0
 TORCH = "2.7.1"
 CUDA = "12.6"
 FLASH_ATTN = f"flash_attn-2.8.0.post2+cu12torch2.7cxx11abiTRUE-{TAG}-{TAG}-linux_x86_64.whl"
@@ -46,10 +47,10 @@ class World:
     environ: dict[str, str]
     home: Path
 
-    def provision(self, *words: str, timeout: float = 300, **more: str) -> subprocess.CompletedProcess[str]:
+    def provision(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the command line in this world."""
         command = [sys.executable, "-m", "provisioner", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**self.environ, **more})
+        return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env={**self.environ, **more})
 
     def document(self, *words: str, **more: str) -> dict[str, Any]:
         """Run with ``--json``, which must exit 0, and return the document."""

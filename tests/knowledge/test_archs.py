@@ -49,3 +49,9 @@ def test_an_architecture_is_found_by_each_spelling() -> None:
 )
 def test_binaries_run_on_later_minors_of_their_major_except_on_jetsons(capability: str, built: list[str], runs: bool) -> None:
     assert archs.covers(built, ComputeCapability.parse(capability)) is runs
+
+
+def test_the_integrated_gpus_are_those_that_binary_compatibility_excepts() -> None:
+    from provisioner.capability import INTEGRATED
+
+    assert {ComputeCapability.parse(row.compute_capability) for row in archs.archs() if row.integrated} == INTEGRATED

@@ -74,7 +74,8 @@ class Case:
 def build_cases(expect: dict[str, Any], calls: dict[str, set[str]], *, generation: int, mode: str) -> list[Case]:
     """Return the cases for functions ``calls`` (kind → its parameters), refusals last; none needs a parameter that is missing.
 
-    ``expect`` holds ``head_dims``, ``backward_head_dims``, ``dtypes``, ``features`` and ``device`` (``"cuda"`` or ``"cpu"``).
+    ``expect`` holds ``head_dims``, ``backward_head_dims``, ``dtypes``, ``features``, ``grouped`` (fewer key heads than query heads are possible)
+    and ``foreign`` (kernels for older devices: what upstream refuses by asking the device is not refused).
     """
     main = "func" if "func" in calls else "varlen"
     wanted = [*_claimed(expect, calls, main, mode), *_refusals(expect, main, generation)]
@@ -169,10 +170,9 @@ def _refusals(expect: dict[str, Any], main: str, generation: int) -> Iterator[Ca
     for dim in KERNEL_DIMS[generation]:
         if dim not in dims:
             yield replace(base, head_dim=dim, refused=f"head dim {dim}")
-        elif "backward" not in features or dim not in expect["backward_head_dims"]:
+        elif not expect["foreign"] and ("backward" not in features or dim not in expect["backward_head_dims"]):
             yield replace(base, head_dim=dim, backward=True, refused=f"backward of head dim {dim}")
-    # 1.x asks the device, not the build, whether bf16 works, so what a build for older devices lacks cannot be refused by it.
-    for dtype in ("fp16", "bf16") if generation == 2 else ():
+    for dtype in () if expect["foreign"] else ("fp16", "bf16"):
         if dtype not in dtypes:
             yield replace(base, dtype=dtype, refused=dtype)
     yield replace(base, dtype="fp32", refused="fp32")

@@ -21,7 +21,7 @@ DISTRIBUTIONS = (
 
 EXTENSIONS = ("flash_attn_2_cuda", "flash_attn_cuda", "flash_attn_3._C")
 
-PROVENANCE = "provision.json"
+PROVENANCE = "provenance.json"
 """The file in a wheel's dist-info that says which kernels our build put in."""
 
 

@@ -42,7 +42,7 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
 
 def _cases(interface: Interface, job: dict[str, Any]) -> list[Any]:
     own = interface.generation in (1, 2)
-    expect = {**(job["expect"] if own else LATER), "grouped": interface.grouped}
+    expect = {**(job["expect"] if own else LATER), "grouped": interface.grouped, "foreign": job["expect"]["foreign"]}
     return build_cases(expect, interface.calls, generation=interface.generation, mode=job["mode"])
 
 

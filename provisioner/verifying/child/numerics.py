@@ -70,7 +70,8 @@ def make_inputs(case: Case, device: str) -> Inputs:
 
 def _tested(interface: Interface, case: Case, inputs: Inputs) -> dict[str, Any]:
     leaves = [x.detach().clone().requires_grad_(case.backward) for x in (inputs.q, inputs.k, inputs.v)]
-    out = call(interface, case, *leaves, inputs.slopes)
+    q, k, v = leaves
+    out = call(interface, case, q, k, v, inputs.slopes)
     if case.backward:
         out.backward(inputs.grad)
     if out.is_cuda:
