@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provisioner.planning.build_rules import build_rule, nvcc_rule, python_rule
+from provisioner.planning.build_rules import build_rule, not_compilable, nvcc_rule, python_rule
 from provisioner.planning.driver_rules import compiles_ptx, driver_objection, jit_covered, uncovered
 from provisioner.planning.numbers import numbers
 from provisioner.planning.recipe import satisfies
@@ -46,7 +46,7 @@ def release_rule(situation: Situation, draft: Draft, request: Request, catalog: 
     if condition and any(satisfies(cc, condition) for cc in situation.capabilities):
         return Verdict("not-on-this-gpu", draft.stack.not_on_reason or f"this stack is not for GPUs {condition}")
     if draft.release is not None:
-        missing = uncovered(situation.capabilities, draft.release.archs)
+        missing = not_compilable(situation.capabilities, draft.release.archs)
         if missing:
             return Verdict("release-lacks-arch", f"flash-attn {draft.release.version} has no kernels for {_sms(missing)}")
     return None
