@@ -113,3 +113,14 @@ def build_archs(capabilities: tuple[ComputeCapability, ...]) -> tuple[ComputeCap
         base = ComputeCapability(capability.major, 0) if capability.major >= 10 else capability
         lowest.setdefault(capability.major, base)
     return tuple(lowest.values())
+
+
+def not_compilable(
+    capabilities: tuple[ComputeCapability, ...], archs: tuple[ComputeCapability, ...]
+) -> tuple[ComputeCapability, ...]:
+    """Return the GPUs that a release cannot be compiled for: its kernels are written per major, from the lowest minor named on.
+
+    Binaries are pickier (none runs both on Orin and on other 8.x GPUs), but the source of sm_80 compiles for sm_86, sm_87 and sm_89
+    (2.8.3.post2 for sm_86 measured 2026-11-24; flash-attention#1581 for Orin).
+    """
+    return tuple(cc for cc in capabilities if not any(cc.major == arch.major and cc >= arch for arch in archs))

@@ -13,6 +13,7 @@ from provisioner.planning.estimates import estimates
 from provisioner.planning.kernels import UNSLOTH
 from provisioner.planning.numbers import numbers
 from provisioner.planning.requirements import conda_specs, requirements, uses_xformers
+from provisioner.planning.situation import nvidia
 from provisioner.planning.values import Candidate, FlashAttn, KernelSelection, Plan, Request, Route, Trust
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ def _gpus(machine: Machine, judgement: Judgement) -> Iterator[str]:
                 f"{here.key.sm} decides here. For flash-attn on {', '.join(cc.sm for cc in better)}, plan for those alone "
                 f"(--gpu {better[0].sm}) and show only them to the program with CUDA_VISIBLE_DEVICES."
             )
+    for name in sorted({gpu.name or "a GPU" for gpu in nvidia(machine) if gpu.compute_capability is None}):
+        yield f"The compute capability of {name} is not known; the plan is for the other GPUs. State it with --gpu sm_XX."
     if any(gpu.partition == "mig" for gpu in machine.gpus):
         yield "MIG: a process uses one instance, with the memory of that instance; its compute capability is the whole GPU's."
     if any(gpu.source == "name-guess" for gpu in machine.gpus):

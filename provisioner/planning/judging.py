@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import NamedTuple
 
-from provisioner.errors import NoRoute
+from provisioner.errors import NoRoute, UsageError
 from provisioner.machine.facts import Machine
 from provisioner.planning.catalog import Catalog
 from provisioner.planning.driver_rules import needs_forward_compatibility
@@ -59,7 +59,7 @@ def choose_recipes(machine: Machine, request: Request, catalog: Catalog) -> tupl
     """Return the recipe and its overlays: the one asked for, else by the lowest compute capability, else ``cpu``."""
     overlays = tuple(recipe for recipe in catalog.recipes if recipe.overlay and recipe.match.wsl == machine.platform.wsl)
     if request.recipe:
-        return (pick(catalog.recipes, request.recipe), *overlays)
+        return (_asked_for(request.recipe, catalog), *overlays)
     if not nvidia(machine) and knows_gpus(machine):
         return (next(recipe for recipe in catalog.recipes if recipe.match.gpu == "none"), *overlays)
     lowest = situation(machine, request).key
@@ -67,6 +67,18 @@ def choose_recipes(machine: Machine, request: Request, catalog: Catalog) -> tupl
         if recipe.suits(lowest) and not recipe.overlay:
             return (recipe, *overlays)
     raise NoRoute(f"no recipe is for compute capability {lowest}", hints=["provision recipes list"], code="no-recipe")
+
+
+def _asked_for(name: str, catalog: Catalog) -> Recipe:
+    """Return the recipe that the user names. Raise `UsageError` for an unknown one and for an overlay, which stands on another."""
+    recipe = pick(catalog.recipes, name)
+    if recipe.overlay:
+        raise UsageError(
+            f"{name} is laid over another recipe and cannot stand alone",
+            hints=["name the recipe below it, for example --recipe ampere", f"the machine decides about {name} (--wsl)"],
+            code="overlay-recipe",
+        )
+    return recipe
 
 
 def platform_of(machine: Machine, here: Situation) -> str | None:

@@ -85,6 +85,8 @@ def no_route(
 def _nothing_known(request: Request) -> str:
     if request.flash_attn and numbers(request.flash_attn)[:1] == (1,):
         return "flash-attn 1.x has another API: Unsloth and transformers cannot use it, and `import xformers.ops` fails beside it"
+    if not _pinned(request):
+        return "the recipe has no stack for this kind of platform"
     return "no torch build, wheel or release is known that has all the versions asked for"
 
 
@@ -120,7 +122,7 @@ def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Ju
         missing = here.capabilities[-1]
         yield f"torch's own SDPA needs no flash-attn; FlashAttention 4 (flash-attn-4) is the line to watch for {missing.sm}"
     if "no-kernels-for-gpu" in counts and here.key.major < 8:
-        yield "leave --build, --only and --flash-attn away: Unsloth runs on xformers here"
+        yield "leave --build, --only, --flash-attn and the kernel options away: Unsloth runs on xformers here"
 
 
 def _works(machine: Machine, request: Request, catalog: Catalog, *, build: bool = False, community: bool = False) -> bool:

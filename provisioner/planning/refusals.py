@@ -43,7 +43,7 @@ def refuse_unsupported(machine: Machine, request: Request) -> None:
 def _refuse_system(machine: Machine, request: Request) -> None:
     platform, torch = machine.platform, machine.software.torch or ""
     system = (platform.system or "").lower()
-    if any(gpu.vendor == "amd" for gpu in machine.gpus) or "+rocm" in torch:
+    if not nvidia(machine) and (any(gpu.vendor == "amd" for gpu in machine.gpus) or "+rocm" in torch):
         raise _no(
             "rocm",
             "this is a ROCm machine (AMD GPU), and every route here is for CUDA",

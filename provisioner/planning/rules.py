@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provisioner.planning.build_rules import build_rule, nvcc_rule, python_rule
+from provisioner.planning.build_rules import build_rule, not_compilable, nvcc_rule, python_rule
 from provisioner.planning.driver_rules import compiles_ptx, driver_objection, jit_covered, uncovered
 from provisioner.planning.numbers import numbers
 from provisioner.planning.recipe import satisfies
@@ -46,7 +46,7 @@ def release_rule(situation: Situation, draft: Draft, request: Request, catalog: 
     if condition and any(satisfies(cc, condition) for cc in situation.capabilities):
         return Verdict("not-on-this-gpu", draft.stack.not_on_reason or f"this stack is not for GPUs {condition}")
     if draft.release is not None:
-        missing = uncovered(situation.capabilities, draft.release.archs)
+        missing = not_compilable(situation.capabilities, draft.release.archs)
         if missing:
             return Verdict("release-lacks-arch", f"flash-attn {draft.release.version} has no kernels for {_sms(missing)}")
     return None
@@ -54,7 +54,7 @@ def release_rule(situation: Situation, draft: Draft, request: Request, catalog: 
 
 def route_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
     """A stack without flash-attn does not answer a request for it."""
-    asked = request.flash_attn or request.only_flash_attn or request.build is BuildChoice.ALWAYS
+    asked = request.flash_attn or request.only_flash_attn or request.kernels or request.build is BuildChoice.ALWAYS
     if draft.route is Route.NONE and asked:
         where = f"{situation.key.sm} has none in any 2.x release" if situation.gpu_needed else "there is no GPU"
         return Verdict("no-kernels-for-gpu", f"flash-attn was asked for, but this stack has no kernels of it: {where}")

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from provisioner.capability import ComputeCapability
-from provisioner.errors import NoRoute
+from provisioner.errors import NoRoute, UsageError
 from provisioner.knowledge import packages
-from provisioner.machine.facts import Fault, Gpu, Machine
+from provisioner.machine.facts import Driver, Fault, Gpu, Machine
 from provisioner.planning.catalog import Catalog, load_catalog
 from provisioner.planning.driver_rules import compiles_ptx
 from provisioner.planning.plan import make_plan
@@ -18,7 +18,7 @@ from provisioner.planning.refusals import BROKEN
 from provisioner.planning.rules import torch_rule
 from provisioner.planning.situation import situation
 from provisioner.planning.survey import survey
-from provisioner.planning.values import BuildChoice, Candidate, Plan, Request, Route
+from provisioner.planning.values import BuildChoice, Candidate, KernelSelection, Plan, Request, Route
 from tests.planning.machines import machine
 
 RTX4090 = machine("NVIDIA GeForce RTX 4090=8.9", "550.54.15", "2.35")
@@ -278,3 +278,33 @@ def test_no_gpu_at_all_is_the_cpu_recipe_and_says_what_unsloth_does_there(plan: 
     chosen = plan(replace(machine(""), faults=(Fault("no-gpu", "no NVIDIA device on the PCI bus"),)))
     assert (chosen.recipe, chosen.route, chosen.flash_attn) == ("cpu", Route.NONE, None)
     assert any("import unsloth" in note and "refuses" in note for note in chosen.notes)
+
+
+def test_an_amd_gpu_beside_an_nvidia_one_does_not_make_it_a_rocm_machine(plan: Callable[..., Plan]) -> None:
+    both = replace(RTX4090, gpus=(*RTX4090.gpus, Gpu("AMD Radeon Graphics", vendor="amd")))
+    assert plan(both).route is Route.WHEEL
+
+
+def test_amd_alone_is_refused_with_what_works_there(catalog: Catalog) -> None:
+    amd = replace(RTX4090, gpus=(Gpu("AMD Instinct MI300X", vendor="amd"),), driver=Driver())
+    error, _ = refused(amd, catalog, Request())
+    assert error.code == "rocm"
+    assert "ROCm" in (error.why or "")
+
+
+def test_kernels_asked_for_on_a_gpu_without_any_are_refused(catalog: Catalog) -> None:
+    """flash-attention#1608: 2.x holds kernels from compute capability 8.0 on."""
+    error, _ = refused(
+        machine("Tesla T4=7.5", "550.54.15"), catalog, Request(kernels=KernelSelection("custom", (128,), ("fp16",)))
+    )
+    assert "sm_75" in (error.why or "")
+
+
+def test_a_gpu_whose_capability_is_not_known_is_named_in_the_plan(plan: Callable[..., Plan]) -> None:
+    both = replace(RTX4090, gpus=(*RTX4090.gpus, Gpu("NVIDIA L20Y")))
+    assert any("NVIDIA L20Y" in note for note in plan(both).notes)
+
+
+def test_an_overlay_cannot_be_asked_for_as_the_recipe(plan: Callable[..., Plan]) -> None:
+    with pytest.raises(UsageError, match="laid over"):
+        plan(RTX4090, recipe="wsl")
