@@ -93,14 +93,14 @@ def test_a_tree_with_another_hash_is_refused(tmp_path: Path) -> None:
         fetch_tree(NamedTree(str(tmp_path / "tree"), "0" * 64), tmp_path / "scratch")
 
 
-def test_offline_names_the_folder_where_the_sdist_may_be_put() -> None:
+def test_offline_says_where_the_sdist_may_be_put() -> None:
     token = download.offline.set(True)
     try:
         with pytest.raises(SourceUnreachable) as caught:
             fetch_sdist(find_release("1.0.9"))
     finally:
         download.offline.reset(token)
-    assert any("sources" in hint for hint in caught.value.hints)
+    assert any("PIP_FIND_LINKS" in hint for hint in caught.value.hints)
 
 
 @pytest.fixture
@@ -135,9 +135,9 @@ def test_the_sdist_comes_from_the_index_that_the_user_configured(tmp_path: Path,
 def test_an_index_without_the_project_or_the_file_is_named(index: tuple[str, Path]) -> None:
     url, root = index
     (root / "flash-attn" / "index.html").write_text("<a href='x.whl'>flash_attn-9-py3-none-any.whl</a>")
-    with pytest.raises(SourceUnreachable, match=r"lacks flash_attn-1\.0\.9"):
+    with pytest.raises(SourceUnreachable, match=r"no sdist of flash-attn 1\.0\.9"):
         fetch_sdist(find_release("1.0.9"), index_url=url)
-    with pytest.raises(SourceUnreachable, match="has no flash-attn"):
+    with pytest.raises(SourceUnreachable, match="has no project flash-attn"):
         fetch_sdist(find_release("1.0.9"), index_url=url + "empty/")
     with pytest.raises(SourceUnreachable, match="did not answer"):
         fetch_sdist(find_release("1.0.9"), index_url="http://127.0.0.1:9/simple/")
