@@ -14,6 +14,7 @@ from provisioner import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
     "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
+    "verify": ("verify", "Prove an environment: imports, numbers, refusals and speed on every GPU."),
 }
 
 
