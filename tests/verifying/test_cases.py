@@ -16,7 +16,7 @@ CALLS_2 = {
     **dict.fromkeys(("func", "qkvpacked", "kvpacked", "varlen", "varlen_qkvpacked", "varlen_kvpacked"), OPTIONS),
     "kvcache": {"causal", "block_table", "num_splits"},
 }
-CALLS_1 = dict.fromkeys(("varlen", "varlen_qkvpacked", "varlen_kvpacked"), {"causal", "dropout_p"})
+CALLS_1 = {key: {"causal", "dropout_p"} for key in ("varlen", "varlen_qkvpacked", "varlen_kvpacked")}
 ALL = settle(Expectation(), versions={"flash-attn": "2.8.3"}, provenance=None)
 
 

@@ -1,4 +1,4 @@
-"""A flash-attn on CPU tensors with the functions of 2.x, right unless the variable FAULT plants one fault.
+"""A flash-attn in plain torch, on any device, with the functions of 2.x; right unless the variable FAULT plants one fault.
 
 It claims head dims 32 and 64, fp16, and every feature but ALiBi; what it does not claim it refuses, as a build of ours does.
 """
@@ -57,8 +57,8 @@ def _one(q: Any, k: Any, v: Any, causal: bool, window: tuple[int, int], softcap:
     scores = torch.einsum("qhd,khd->hqk", q, k) * scale
     if softcap and FAULT != "ignored-softcap":
         scores = softcap * torch.tanh(scores / softcap)
-    own = torch.arange(len(q))[:, None] + len(k) - len(q)
-    offset = torch.arange(len(k))[None, :] - own
+    own = torch.arange(len(q), device=q.device)[:, None] + len(k) - len(q)
+    offset = torch.arange(len(k), device=q.device)[None, :] - own
     left, right = (-1, -1) if FAULT == "ignored-window" else window
     if causal:
         right = 1 if FAULT == "causal-leak" else 0
