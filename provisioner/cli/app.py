@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "install": ("install", "Install the right flash-attn beside a Python that is already there."),
     "build": ("build", "Compile flash-attn from source: only the architectures and kernels asked for."),
     "inspect": ("inspect", "Say what a wheel, an extension or an installed flash-attn really holds, and whether it fits."),
+    "verify": ("verify", "Prove an environment: imports, numbers, refusals and speed on every GPU."),
     "doctor": ("doctor", "Find what is wrong with an environment, or with the machine of a pasted report, and fix it."),
     "list": ("list", "List the environments."),
     "run": ("run", "Run a command inside an environment."),

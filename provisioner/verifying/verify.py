@@ -44,7 +44,9 @@ class _Session:
         self, stage: str, expect: Expectation, *, device: str = "cuda", skip: tuple[str, ...] = (), shown: str | None = None
     ) -> ChildRun:
         seconds = self.check_seconds or min(CHECK_SECONDS[self.mode], self.timeout)
-        if self.check_seconds is None and needs_jit(expect.archs):
+        if stage == "imports":  # reads gigabytes from a cold disk, whatever the limit of a computation
+            seconds = max(seconds, CHECK_SECONDS[self.mode])
+        elif self.check_seconds is None and needs_jit(expect.archs):
             seconds = self.timeout
         job = Job(stage, self.mode, device, expect, seconds, skip, self.extra_paths, self.lengths)
         with progress.task(f"verifying: {stage}") as task:
@@ -71,7 +73,7 @@ def verify(
 ) -> Receipt:
     """Verify the environment of the interpreter ``python`` and return the receipt; a fault is a failed check, never an exception.
 
-    ``timeout`` bounds each child in seconds, ``check_seconds`` each check. ``environment`` are variables set on activation. ``device``
+    ``timeout`` bounds each child in seconds, ``check_seconds`` each computation. ``environment`` are variables set on activation. ``device``
     ``"cpu"`` computes on the CPU even so (for attention that runs there); None takes every GPU that ``CUDA_VISIBLE_DEVICES`` shows.
     ``extra_paths`` come first on the child's module path; ``lengths`` replace the sequence lengths of the speed runs.
     Raise `UsageError` for an unknown mode or a missing interpreter.

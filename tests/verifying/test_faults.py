@@ -1,0 +1,150 @@
+"""The check itself, on CPU stand-ins: a right attention passes, and every planted fault is caught with its code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from _pytest.mark.structures import ParameterSet
+
+from provisioner.verifying.child_process import Job, run_child
+from provisioner.verifying.expectation import Expectation, settle
+from provisioner.verifying.judging import judge
+from provisioner.verifying.receipt import Check, Outcome, Receipt
+from provisioner.verifying.verify import verify
+from tests.verifying.conftest import STAND_INS
+
+pytestmark = pytest.mark.integration
+
+CLAIMED = Expectation(
+    "flash-attn",
+    head_dims=(32, 64),
+    dtypes=("fp16",),
+    features=("backward", "varlen", "local", "softcap", "uneven", "dropout"),
+    imports=("torch", "flash_attn"),
+)
+
+PLANTED = {
+    "wrong-scale": "wrong-numbers",
+    "causal-leak": "wrong-numbers",
+    "swapped-heads": "wrong-numbers",
+    "dropped-backward-term": "wrong-numbers",
+    "nan-at-one-length": "wrong-numbers",
+    "ignored-window": "wrong-numbers",
+    "ignored-softcap": "wrong-numbers",
+    "ignored-dropout": "wrong-numbers",
+    "dropout-not-rescaled": "wrong-numbers",
+    "cache-not-updated": "wrong-numbers",
+    "refuses-nothing": "not-refused",
+    "hang": "hang",
+    "crash": "crashed",
+    "stub": "stub-kernels",
+    "no-kernel-image": "no-kernel-image",
+    "illegal-access": "illegal-memory-access",
+    "out-of-memory": "cuda-out-of-memory",
+}
+"""Each planted fault of the stand-in and the code that it must be caught with."""
+
+TELLING = {
+    "causal-leak": "causal",
+    "swapped-heads": "h6/2",
+    "nan-at-one-length": "17",
+    "ignored-window": "window",
+    "ignored-softcap": "softcap",
+    "ignored-dropout": "dropout",
+    "dropout-not-rescaled": "dropout",
+    "cache-not-updated": "kvcache",
+}
+"""Faults that only some cases can show: all that fail must be of these, or the measure would blame the innocent."""
+
+
+def run(python: Path, fault: str = "", *, paths: tuple[Path, ...] = (STAND_INS,), check_seconds: float = 20.0) -> Receipt:
+    return verify(
+        python,
+        expectation=CLAIMED,
+        device="cpu",
+        extra_paths=paths,
+        environment={"FAULT": fault, "OMP_NUM_THREADS": "1"},
+        check_seconds=check_seconds,
+        lengths=(64,),
+    )
+
+
+def failed(receipt: Receipt) -> list[Check]:
+    return [check for check in receipt.checks if check.outcome is Outcome.FAILED]
+
+
+def test_a_right_attention_passes_and_its_refusals_are_passes(torch_python: Path) -> None:
+    receipt = run(torch_python)
+    assert failed(receipt) == []
+    outcomes = [check.outcome for check in receipt.checks]
+    assert outcomes.count(Outcome.PASSED) > 20
+    refused = {check.name for check in receipt.checks if check.outcome is Outcome.EXPECTED_REFUSAL}
+    assert any("alibi" in name for name in refused)
+    assert any("d128" in name for name in refused)
+    assert any("bf16" in name for name in refused)
+    measured = [check for check in receipt.checks if check.error is not None]
+    assert any(check.error for check in measured), "errors are measured, not assumed"
+    assert {str(row["implementation"]) for row in receipt.timings} >= {"flash-attn 2", "sdpa math"}
+    assert receipt.attention["torch"].startswith("sdpa")
+
+
+def faults() -> list[ParameterSet]:
+    """The planted faults; all but the gravest are slow ones, since each costs a process with torch in it."""
+    quick = {"wrong-scale", "causal-leak", "swapped-heads", "dropped-backward-term", "nan-at-one-length", "ignored-window"}
+    quick |= {"refuses-nothing", "stub"}
+    return [
+        pytest.param(fault, code, id=fault, marks=() if fault in quick else pytest.mark.slow) for fault, code in PLANTED.items()
+    ]
+
+
+@pytest.mark.parametrize(("fault", "code"), faults())
+def test_a_planted_fault_is_caught_with_its_code(torch_python: Path, fault: str, code: str) -> None:
+    job = Job(
+        "kernels", "quick", "cpu", settle(CLAIMED, versions={}, provenance=None), 20.0, paths=(str(STAND_INS),), speed=False
+    )
+    if fault == "hang":
+        job = replace(job, check_seconds=3.0)
+    checks = judge(run_child(torch_python, job, timeout=120, environment={"FAULT": fault, "OMP_NUM_THREADS": "1"}))
+    caught = [check for check in checks if check.outcome is Outcome.FAILED]
+    assert code in {check.code for check in caught}
+    if fault in TELLING:
+        assert all(TELLING[fault] in check.name for check in caught), [check.name for check in caught]
+
+
+def test_a_hang_names_the_call_and_the_line_and_what_was_not_run(torch_python: Path) -> None:
+    receipt = run(torch_python, "hang", check_seconds=3.0)
+    hung = next(check for check in failed(receipt) if check.code == "hang")
+    assert "flash_attn.flash_attn_func" in hung.detail
+    assert "stand_ins/flash_attn/__init__.py:" in hung.detail
+    assert any(check.outcome is Outcome.SKIPPED and "not run" in check.detail for check in receipt.checks)
+    assert receipt.seconds < 60
+
+
+def test_an_undefined_symbol_is_an_abi_mismatch(torch_python: Path, broken_extension: Callable[..., Path]) -> None:
+    symbol = "_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
+    folder = broken_extension(f"extern int {symbol}(void); int (*used)(void) = {symbol};")
+    receipt = run(torch_python, paths=(folder,))
+    (fault,) = failed(receipt)
+    assert (fault.name, fault.code) == ("import flash_attn", "undefined-symbol-abi-mismatch")
+    assert symbol in fault.detail
+
+
+def test_a_missing_cuda_runtime_is_named(torch_python: Path, broken_extension: Callable[..., Path]) -> None:
+    source = "extern int from_library(void); int (*used)(void) = from_library;"
+    receipt = run(torch_python, paths=(broken_extension(source, library="libcudart.so.11.0"),))
+    (fault,) = failed(receipt)
+    assert (fault.name, fault.code) == ("import flash_attn", "libcudart-missing")
+
+
+def test_without_flash_attn_the_fallback_of_torch_is_verified(torch_python: Path) -> None:
+    receipt = verify(torch_python, device="cpu", environment={"OMP_NUM_THREADS": "1"}, lengths=(64,))
+    assert failed(receipt) == []
+    assert any(check.name.startswith("sdpa: func") and check.error is not None for check in receipt.checks)
+
+
+def test_where_no_gpu_is_visible_a_required_one_is_a_failure(torch_python: Path) -> None:
+    receipt = verify(torch_python, expectation=Expectation(gpu=True))
+    assert [check.code for check in failed(receipt)] == ["cuda-unavailable"]
