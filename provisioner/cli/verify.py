@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import click
 
 from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
-from provisioner.errors import UsageError, VerificationFailed
+from provisioner.errors import VerificationFailed
 
 if TYPE_CHECKING:
     from provisioner.verifying.receipt import Check, Receipt
@@ -63,17 +62,13 @@ def command(
         raise failure(receipt)
 
 
-def choose_python(name: str | None, python: Path | None, find: Callable[[str], Path] | None = None) -> Path:
-    """Return the interpreter that is meant: ``python``, else that of the environment ``name`` as ``find`` knows it, else this one."""
+def choose_python(name: str | None, python: Path | None) -> Path:
+    """Return the interpreter that is meant: ``python``, else that of the environment ``name``, else this one."""
+    from provisioner.environments import store
+
     if python is not None:
         return python
-    if name is None:
-        return Path(sys.executable)
-    if find is None:
-        raise UsageError(
-            f"no environment named {name} is known", hints=["provision verify --python PATH"], code="unknown-environment"
-        )
-    return find(name)
+    return store.find(name).python if name is not None else Path(sys.executable)
 
 
 def failure(receipt: Receipt) -> VerificationFailed:

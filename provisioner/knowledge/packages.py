@@ -17,7 +17,8 @@ class Xformers:
 
     ``flash_attn_min`` and ``flash_attn_max`` bound, inclusively, the flash-attn beside which it can be imported; ``compare`` says how much of
     that version it looks at (``minor``, ``first-three``, ``pep440``). ``kernels`` is ``torch`` where its CUTLASS operator calls
-    torch's own kernels, so that torch's archs decide. ``pythons`` is empty where one wheel serves all.
+    torch's own kernels, so that torch's archs decide. ``cudart`` is the CUDA major whose runtime its extension needs, None where that was
+    not read: with another torch it imports without its operators (0.0.35 beside torch 2.11+cu130 on an H100, 2026-11-24). ``pythons`` is empty where one wheel serves all.
     """
 
     xformers: str
@@ -32,6 +33,7 @@ class Xformers:
     glibc: str
     source: str
     date: str
+    cudart: str | None = None
 
     def fits_torch(self, torch: str) -> bool:
         """Say whether it may be installed beside this torch release."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from provisioner.knowledge import drivers
+from provisioner.knowledge import drivers, packages
 from provisioner.machine.facts import Machine
 from provisioner.planning.build_rules import build_archs, nvcc_for
 from provisioner.planning.driver_rules import first_driver, needs_forward_compatibility
@@ -76,7 +76,15 @@ def attention(here: Situation, draft: Draft, path: str | None) -> str:
         return "flash-attn"
     if draft.route is Route.SHIM:
         return "adapter"
-    return "xformers" if path == "xformers" and uses_xformers(here, draft) else "sdpa"
+    return "xformers" if path == "xformers" and uses_xformers(here, draft) and xformers_loads(draft) else "sdpa"
+
+
+def xformers_loads(draft: Draft) -> bool:
+    """Say whether the operators of the stack's xformers load beside its torch: both must want the same CUDA runtime."""
+    known = packages.xformers_release(draft.stack.xformers or "")
+    if known is None or known.cudart is None or draft.torch.cuda is None or draft.torch.index is not None:
+        return True
+    return known.cudart == draft.torch.cuda.split(".")[0]
 
 
 def cxx_standard(draft: Draft) -> int:
@@ -100,6 +108,11 @@ def notes(machine: Machine, request: Request, judgement: Judgement, draft: Draft
     yield from _gpus(machine, judgement)
     yield from _flash_attn(here, draft)
     yield from _packages(here, draft, request)
+    if uses_xformers(here, draft) and not request.only_flash_attn and not xformers_loads(draft):
+        yield (
+            f"xformers {draft.stack.xformers} is built against CUDA 12: beside this torch `import xformers.ops` works, but its own "
+            f"operators do not load; {attention(here, draft, None)} is what runs."
+        )
     yield from _newer_lines(here)
     for recipe in judgement.recipes:
         yield from recipe.attention.notes

@@ -103,6 +103,8 @@ def verify(
     checks = [*import_checks, *extension_checks]
     runs = list(_on_devices(session, settled, seen, checks, device, archs, versions))
     checks += [check for index, run in runs for check in judge(run, device=index)]
+    attention = _attention(runs)
+    checks += _claimed_attention(settled, attention)
     timings = [_timing(event, index) for index, run in runs for event in run.events if event["event"] == "timing"]
     return Receipt(
         made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -112,7 +114,7 @@ def verify(
         archs=archs,
         checks=tuple(checks),
         timings=tuple(timings),
-        attention=_attention(runs),
+        attention=attention,
         digests={path.name: _sha256(path) for path in extensions if path.is_file()},
         seconds=round(time.monotonic() - started, 2),
         warnings=slower_than_sdpa(timings),
@@ -209,6 +211,17 @@ def _attention(runs: Sequence[tuple[int | None, ChildRun]]) -> dict[str, str]:
                 if known != event["path"]:
                     found[f"{event['library']} (GPU {index})"] = event["path"]
     return found
+
+
+def _claimed_attention(expect: Expectation, attention: dict[str, str]) -> list[Check]:
+    """Return the failure where xformers is the path that must run and has no operator here.
+
+    Seen on an H100 with torch 2.11+cu130 (2026-11-24): xformers 0.0.35 imports, but its kernels need libcudart.so.12 and do not load.
+    """
+    path = attention.get("xformers", "")
+    if expect.attention != "xformers" or not path.startswith("none"):
+        return []
+    return [Check("attention is xformers", Outcome.FAILED, path, "no-kernel-image")]
 
 
 def _sha256(path: Path) -> str:

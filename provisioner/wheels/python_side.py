@@ -18,8 +18,11 @@ _INTERFACE = re.compile(r"(?:^|/)flash_attn\w*interface\.py$")
 
 
 def interface_files(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the Python files among ``names`` that import the kernels, outside of tests and vendored trees."""
-    return tuple(name for name in names if _INTERFACE.search(name) and name.count("/") <= 1)
+    """Return the Python files among ``names`` that import the kernels, outside of tests and vendored trees.
+
+    Upstream's 2.7 and 2.8 wheels carry ``hopper/``, the sources of FlashAttention 3, whose compiled module is another wheel's.
+    """
+    return tuple(name for name in names if _INTERFACE.search(name) and name.count("/") <= 1 and not name.startswith("hopper/"))
 
 
 def missing_module(distribution: str | None, names: Iterable[str], interfaces: Mapping[str, str]) -> str | None:

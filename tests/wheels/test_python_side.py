@@ -34,3 +34,12 @@ def test_an_empty_placeholder_is_no_flash_attn() -> None:
 
 def test_a_pure_python_flash_attn_over_torchs_kernels_misses_nothing() -> None:
     assert missing_module("flash-attn", FILES, {FILES[1]: "import torch\nfrom flash_attn import seam\n"}) is None
+
+
+def test_the_flash_attention_3_sources_in_a_version_2_wheel_are_not_its_kernels() -> None:
+    names = [
+        "flash_attn/flash_attn_interface.py",
+        "hopper/flash_attn_interface.py",
+        "flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so",
+    ]
+    assert interface_files(names) == ("flash_attn/flash_attn_interface.py",)
