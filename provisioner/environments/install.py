@@ -16,7 +16,7 @@ from provisioner.indexes import IndexSettings
 from provisioner.locking.lock import lock_flash_attn
 from provisioner.locking.pypi_part import Target
 from provisioner.locking.values import Lock
-from provisioner.machine.facts import Machine
+from provisioner.machine.facts import Machine, PythonInstall
 from provisioner.planning.catalog import Catalog
 from provisioner.planning.plan import make_plan
 from provisioner.planning.values import Plan, Request
@@ -59,7 +59,9 @@ def plan_beside(machine: Machine, request: Request, catalog: Catalog) -> Plan:
         only_flash_attn=True,
         backend="venv",
     )
-    plan = make_plan(machine, fixed, catalog)
+    # The interpreter counts whether or not it is on PATH; that it has headers is checked before a build.
+    itself = PythonInstall("", software.python, headers=True)
+    plan = make_plan(replace(machine, pythons=(*machine.pythons, itself)), fixed, catalog)
     if plan.flash_attn is None:
         raise NoRoute(
             "there is no flash-attn for these GPUs",

@@ -44,7 +44,7 @@ def prove(python: Path, plan: Plan, *, gpu: bool) -> Receipt:
         first = failed[0]
         raise VerificationFailed(
             f"{first.name} failed: {first.detail}",
-            why=f"{len(failed)} of {len(receipt.checks)} checks failed; the environment was not made visible",
+            why=f"{len(failed)} of {len(receipt.checks)} checks failed; nothing was kept",
             hints=["keep it to look at: add --no-verify", "then find the cause: provision doctor NAME"],
             code=first.code or "verification-failed",
         )
