@@ -139,6 +139,33 @@ def test_too_little_disk_is_said_before_anything_is_fetched(world: World) -> Non
     assert files == []
 
 
+@pytest.mark.parametrize(("lacking", "said"), [("compilers", "compiler"), ("headers", "headers")])
+def test_what_a_build_lacks_is_said_before_anything_is_fetched(world: World, lacking: str, said: str) -> None:
+    machine = world.document("detect")["machine"]
+    if lacking == "compilers":
+        machine["compilers"] = []
+    else:
+        machine["pythons"] = [{**python, "headers": False} for python in machine["pythons"]]
+    path = world.home / f"no-{lacking}.json"
+    path.write_text(json.dumps(machine))
+    asked = len(world.server.requests)
+    build = ("--gpu", "h100", "--driver", "580.65.06", "--head-dims", "128", "--dtypes", "bf16")
+    run = world.provision("create", "x", "--machine", str(path), *build)
+    assert run.returncode in (3, 6), run.stderr
+    assert said in run.stderr
+    assert [request for request in world.server.requests[asked:] if request[1].endswith((".whl", ".gz"))] == []
+
+
+def test_a_place_with_spaces_and_chinese_letters_serves(world: World) -> None:
+    place = world.home / "我的 环境"
+    document = world.document("create", "env", *A100, PROVISION_DATA_DIR=str(place))
+    assert document["environment"]["prefix"].startswith(str(place))
+    run = world.provision(
+        "run", "env", "python", "-c", "import flash_attn, sys; print(sys.prefix)", PROVISION_DATA_DIR=str(place)
+    )
+    assert run.stdout.strip() == document["environment"]["prefix"], run.stderr
+
+
 def test_a_name_is_removed_with_everything_that_belongs_to_it(world: World) -> None:
     world.document("create", "gone", *A100)
     assert world.provision("remove", "gone").returncode == 2, "without a terminal it asks for --yes"
