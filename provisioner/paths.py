@@ -7,9 +7,12 @@ Every root can be moved by one environment variable: ``PROVISION_DATA_DIR``, ``P
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+XDG_PLATFORMS = ("linux",)
 
 
 def _root(variable: str, default: Path) -> Path:
@@ -17,18 +20,31 @@ def _root(variable: str, default: Path) -> Path:
     return Path(value).expanduser().absolute() if value else default
 
 
-def data_dir() -> Path:
-    """The directory of what must be kept: generations and environments of the venv backend."""
+def _user_dir(kind: str) -> Path:
+    """Return the user's directory for our ``data`` or ``cache``, where platformdirs has it.
+
+    On Linux that is the XDG base directory specification's, stated here: platformdirs 4.14 imports tempfile, and with it the
+    archive formats, which takes a tenth of the time of `detect` (measured 2026-11-25).
+    """
+    if sys.platform in XDG_PLATFORMS:
+        variable, default = {"data": ("XDG_DATA_HOME", ".local/share"), "cache": ("XDG_CACHE_HOME", ".cache")}[kind]
+        chosen = Path(os.environ.get(variable, ""))
+        home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises where the user has none
+        return (chosen if chosen.is_absolute() else Path(home, default)) / "provision"
     import platformdirs
 
-    return _root("PROVISION_DATA_DIR", Path(platformdirs.user_data_dir("provision", appauthor=False)))
+    named = platformdirs.user_data_dir if kind == "data" else platformdirs.user_cache_dir
+    return Path(named("provision", appauthor=False))
+
+
+def data_dir() -> Path:
+    """The directory of what must be kept: generations and environments of the venv backend."""
+    return _root("PROVISION_DATA_DIR", _user_dir("data"))
 
 
 def cache_dir() -> Path:
     """The directory of what can be fetched or built again."""
-    import platformdirs
-
-    return _root("PROVISION_CACHE_DIR", Path(platformdirs.user_cache_dir("provision", appauthor=False)))
+    return _root("PROVISION_CACHE_DIR", _user_dir("cache"))
 
 
 def envs_dir() -> Path:

@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "knowledge": ("knowledge", "Show what the choice rests on; refresh the list of prebuilt wheels."),
 }
 
+LEFT_AT_ONCE = frozenset({"rattler", "provisioner.machine.probe"})
+"""Modules after which the interpreter is not finalised: py-rattler 0.28 can crash in that, after a complete result (measured
+2026-11-24: 5-36 % of short runs); a probe may still hang inside the driver, and a tenth of `detect`'s time went there."""
+
 
 class LazyGroup(click.Group):
     """A group that knows its commands' names and help lines, and imports a command only to run it."""
@@ -71,18 +75,16 @@ def provision() -> None:
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and leave the process with the exit code of the contract.
 
-    The process ends through ``os._exit`` once the solver was loaded: py-rattler 0.28 can crash while the interpreter
-    is finalised, after a complete result (measured 2026-11-24: 5-36 % of short runs).
+    The process ends through ``os._exit`` once one of `LEFT_AT_ONCE` was loaded.
     """
     words = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGTERM, _interrupt)
     code = _run(words)
     sys.stdout.flush()
     sys.stderr.flush()
-    if "rattler" in sys.modules:
-        import logging
-
-        logging.shutdown()
+    if LEFT_AT_ONCE & sys.modules.keys():
+        if logging := sys.modules.get("logging"):
+            logging.shutdown()
         os._exit(code)
     sys.exit(code)
 

@@ -1,4 +1,4 @@
-"""The C++ compilers on the machine: their drivers and versions, read from files where these state them."""
+"""The C++ compilers on the machine: their drivers and versions, read from files; no compiler is run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ WRAPPERS = ("ccache", "distcc", "icecc", "colorgcc")
 """Links to these stand for a compiler that lies further down the PATH."""
 
 _NAME = re.compile(r"(?:[\w-]+-)?(g|c|clang)\+\+(?:-(\d{1,2})(?:\.\d{1,2})?)?")
+_VERSION = re.compile(r"\d{1,2}(\.\d{1,2}){0,2}")
 _FULL = re.compile(r"\d{1,2}\.\d{1,2}\.\d{1,2}")
-_CLANG = re.compile(r"clang version (\d{1,2}\.\d{1,2}\.\d{1,2})")
-_GCC = re.compile(r"\) (\d{1,2}\.\d{1,2}\.\d{1,2})")
+_CMAKE = re.compile(r'^set\(PACKAGE_VERSION "(\d{1,2}\.\d{1,2}\.\d{1,2})', re.MULTILINE)
+_WRAPPED = rb"\A#![^\x00]{0,4000}?(/[\w./+-]*/[\w-]*\+\+[\w.-]*)"
+LIBRARIES = ("lib", "lib64", "libexec")
+GCC_MAJORS = {str(major) for major in range(4, 20)}
+"""Those looked for in a driver that lies alone, without its libraries."""
+DPKG = "/var/lib/dpkg/status"
 
 
 def facts(system: System, known: Machine) -> Machine:
@@ -54,43 +59,72 @@ def _preference(path: str) -> tuple[int, str]:
 
 
 def identify(system: System, path: str) -> HostCompiler | None:
-    """Return the compiler at ``path``; it is run only where no file states its version (a wrapper script)."""
+    """Return the compiler at ``path``, None where no file states its version. Nothing is run; a wrapper script is looked into.
+
+    The version is as exact as a file states it, and at least the major number, which is what decides what a compiler can build.
+    """
     real = system.realpath(path)
+    wrapped = system.search(real, _WRAPPED)
+    if wrapped is not None and system.exists(wrapped):
+        real = system.realpath(wrapped)
     kind = "clang" if "clang" in os.path.basename(real) else "gcc"
     version = _clang_version(system, real) if kind == "clang" else _gcc_version(system, real)
-    if version is not None:
-        return HostCompiler(kind, path, version)
-    said = system.run([path, "--version"], timeout=3.0).out[:2000]
-    if match := _CLANG.search(said):
-        return HostCompiler("clang", path, match[1])
-    match = _GCC.search(said)
-    return HostCompiler("gcc", path, match[1]) if match else None
+    return HostCompiler(kind, path, version) if version else None
 
 
 def _clang_version(system: System, real: str) -> str | None:
-    """Return clang's version from its resource directory ``../lib/clang/VERSION`` (the major alone since 16)."""
-    names = _names(system, f"{os.path.dirname(os.path.dirname(real))}/lib/clang")
-    full = [name for name in names if _FULL.fullmatch(name)]
-    return full[0] if len(full) == 1 else None
+    """Return clang's version: of its resource directory ``../lib/clang/VERSION`` (the major alone since 16), its CMake file, its package."""
+    prefix = os.path.dirname(os.path.dirname(real))
+    stated = [name for library in LIBRARIES for name in _names(system, f"{prefix}/{library}/clang")]
+    majors = _majors(stated, real)
+    full = {name for name in stated if _FULL.fullmatch(name) and name.split(".")[0] in majors}
+    if len(full) == 1:
+        return full.pop()
+    for library in LIBRARIES:
+        if match := _CMAKE.search(system.read(f"{prefix}/{library}/cmake/clang/ClangConfigVersion.cmake") or ""):
+            return match[1]
+    return _packaged(system, "clang", majors) or _only(majors)
 
 
 def _gcc_version(system: System, real: str) -> str | None:
     """Return gcc's version: its directory ``../lib/gcc/TARGET/VERSION`` has it, else the driver holds it as a string.
 
-    Debian and Red Hat name that directory by the major version alone; with several of them the driver's name tells which.
+    Debian and Red Hat name that directory by the major version alone; with several of them the driver's string or name tells which.
     """
     prefix = os.path.dirname(os.path.dirname(real))
-    names = [name for target in system.glob(f"{prefix}/lib/gcc", "*-*") for name in _names(system, target)]
-    named = _NAME.fullmatch(os.path.basename(real))
-    if named and named[2]:
-        names = [name for name in names if name.split(".")[0] == named[2]]
-    found = sorted(set(names))
-    if len(found) != 1:
-        return None
-    if _FULL.fullmatch(found[0]):
-        return found[0]
-    return system.search(real, rf"({re.escape(found[0])}\.\d{{1,2}}\.\d{{1,2}})[\x00\n]".encode())
+    targets = (target for library in LIBRARIES for target in system.glob(f"{prefix}/{library}/gcc", "*-*"))
+    stated = [name for target in targets for name in _names(system, target)]
+    majors = _majors(stated or _names(system, f"{prefix}/include/c++"), real) or GCC_MAJORS
+    full = {name for name in stated if _FULL.fullmatch(name) and name.split(".")[0] in majors}
+    if len(full) == 1 and len(majors) == 1:
+        return full.pop()
+    held = next((text for major in sorted(majors) if (text := system.search(real, _held(major)))), None)
+    return held or _packaged(system, "g\\+\\+", majors) or _only(majors)
+
+
+def _held(major: str) -> bytes:
+    """Return the pattern of a version of ``major`` as a string by itself; it starts with plain text, which makes the search fast."""
+    return rf"({major}\.(?<![\d.]{major}\.)\d{{1,2}}\.\d{{1,2}})[\x00\n]".encode()
 
 
 def _names(system: System, directory: str) -> list[str]:
-    return [os.path.basename(path) for path in system.glob(directory, "[0-9]*")]
+    names = (os.path.basename(path) for path in system.glob(directory, "[0-9]*"))
+    return [name for name in names if _VERSION.fullmatch(name)]
+
+
+def _majors(stated: list[str], real: str) -> set[str]:
+    """Return the major versions that the program ``real`` may have: the one in its name, else those of the directories."""
+    named = _NAME.fullmatch(os.path.basename(real))
+    return {named[2]} if named and named[2] else {name.split(".")[0] for name in stated}
+
+
+def _only(majors: set[str]) -> str | None:
+    return next(iter(majors)) if len(majors) == 1 else None
+
+
+def _packaged(system: System, package: str, majors: set[str]) -> str | None:
+    """Return the upstream version of Debian's package of the one major version, such as ``clang-16``."""
+    if len(majors) != 1:
+        return None
+    field = rf"\nPackage: {package}-{_only(majors)}\n(?:[^\n]+\n)*?Version: (?:\d+:)?(\d+\.\d+\.\d+)"
+    return system.search(DPKG, field.encode())

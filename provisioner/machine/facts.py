@@ -7,8 +7,10 @@ such as ``driver.version``, the source that answered. Sizes are MiB (2**20 bytes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from provisioner.capability import ComputeCapability
+if TYPE_CHECKING:
+    from provisioner.capability import ComputeCapability
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Gpu:
     @property
     def capability(self) -> ComputeCapability | None:
         """The compute capability as a comparable value."""
+        from provisioner.capability import ComputeCapability
+
         return ComputeCapability.parse(self.compute_capability) if self.compute_capability else None
 
 

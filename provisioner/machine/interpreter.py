@@ -121,7 +121,8 @@ def _minor(system: System, prefix: str, python: str) -> str | None:
 
 
 def _version_in_binary(system: System, prefix: str, python: str, minor: str) -> str | None:
-    pattern = rf"[\x00\n]({re.escape(minor)}\.\d{{1,3}}(?:(?:a|b|rc)\d{{1,2}})?)\+?[\x00\n]".encode()
+    start = re.escape(f"{minor}.")  # a pattern that starts with plain text is searched for a dozen times faster
+    pattern = rf"({start}(?<![\d.]{start})\d{{1,3}}(?:(?:a|b|rc)\d{{1,2}})?)\+?[\x00\n]".encode()
     machine = system.kernel().machine or "x86_64"
     places = (
         system.realpath(python),

@@ -1,4 +1,4 @@
-"""Asking nvidia-smi, which is done only when NVML did not answer.
+"""Asking nvidia-smi, the one program that a probe starts; that is done only when NVML did not answer.
 
 Two runs at most: the CSV query (names in full, compute capability) and the plain table, whose header alone states the
 driver's CUDA version and whose MIG section lists the instances.

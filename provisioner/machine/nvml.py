@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from provisioner.machine.facts import Driver, Fault, Gpu, Machine
 from provisioner.machine.system import System
+
+if TYPE_CHECKING:
+    from ctypes import CDLL
 
 LIBRARIES = (
     "libnvidia-ml.so.1",
@@ -71,8 +74,16 @@ class NvmlReading:
 
 def read_library() -> NvmlReading:
     """Load NVML, ask it everything, and return the raw answers. Never raises; can hang as long as the driver does."""
-    if not _load():
+    from provisioner.machine.nvml_plain import read_plainly
+
+    library = _load()
+    if library is None:
         return NvmlReading(error=LIBRARY_NOT_FOUND)
+    return read_plainly(library) or _read_through_bindings()
+
+
+def _read_through_bindings() -> NvmlReading:
+    """Return what nvidia-ml-py makes of the loaded library: MIG instances, and the error of each refused question."""
     try:
         import pynvml
 
@@ -92,18 +103,14 @@ def read_library() -> NvmlReading:
             pynvml.nvmlShutdown()
 
 
-def _load() -> bool:
-    """Say whether the library can be loaded; once it is, the bindings find it by its name, wherever it lies.
-
-    On a machine without NVIDIA software this answers in well under a millisecond and spares the bindings' import.
-    """
+def _load() -> CDLL | None:
+    """Return the library, None where it cannot be loaded; once it is, the bindings find it by its name, wherever it lies."""
     import ctypes
 
     for name in LIBRARIES:
         with suppress(OSError):
-            ctypes.CDLL(name)
-            return True
-    return False
+            return ctypes.CDLL(name)
+    return None
 
 
 def _devices(pynvml: Any) -> Iterator[NvmlDevice]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,36 +80,70 @@ def probe(*, python: Path | None = None) -> Machine:
 
 def probe_system(system: System, *, python: str | None = None, seconds: float = PROBE_SECONDS) -> Machine:
     """Return all facts about ``system``, which may be a captured one. Never raises; each probe has ``seconds``."""
-    known = Machine()
     asked = probes(python)
-    ahead = {source.label: _Asking(source, system, known) for source in asked if source.ahead}
-    for source in asked:
-        asking = ahead.get(source.label) or _Asking(source, system, known)
-        known = asking.added_to(known, seconds)
+    ahead = {source.label: _Round((source,), system, Machine()) for source in asked if source.ahead}
+    known = Machine()
+    for is_ahead, sources in groupby(asked, key=lambda source: source.ahead):
+        if not is_ahead:
+            known = _follow(tuple(sources), system, known, seconds)
+            continue
+        for source in sources:
+            found, _ = ahead[source.label].outcome(seconds)
+            known = merge(known, found, source.label)
     return known
 
 
-class _Asking:
-    """A probe at work in a thread of its own, which is left behind when it hangs."""
+def _follow(sources: tuple[Probe, ...], system: System, known: Machine, seconds: float) -> Machine:
+    """Return ``known`` and what the sources add, asked one after another."""
+    while sources:
+        known, sources = _Round(sources, system, known).outcome(seconds)
+    return known
 
-    def __init__(self, source: Probe, system: System, known: Machine) -> None:
-        self._source = source
-        self._answer: Machine | None = None
-        self._started = time.monotonic()
-        self._thread = threading.Thread(target=self._ask, args=(system, known), name=f"probe-{source.label}", daemon=True)
+
+class _Round:
+    """Probes at work one after another in a thread, which is left behind with the one that hangs.
+
+    One thread for all: on a busy machine a thread of its own for each probe took longer than the probe's work.
+    """
+
+    def __init__(self, sources: tuple[Probe, ...], system: System, known: Machine) -> None:
+        self._sources = sources
+        self._left_behind = False
+        self._state = (
+            0,
+            time.monotonic(),
+            known,
+        )  # the probe at work, since when, and what was known before; replaced as a whole
+        self._thread = threading.Thread(target=self._ask_all, args=(system,), name=f"probes-{sources[0].label}", daemon=True)
         self._thread.start()
 
-    def _ask(self, system: System, known: Machine) -> None:
-        try:
-            self._answer = self._source.ask(system, known)
-        except Exception as error:  # a probe that fails is a fact about it, and the next is tried
-            self._answer = self._fault("probe-failed", f"{type(error).__name__}: {error}")
+    def _ask_all(self, system: System) -> None:
+        for index, source in enumerate(self._sources):
+            known = self._state[2]
+            try:
+                answer = source.ask(system, known)
+            except Exception as error:  # a probe that fails is a fact about it, and the next is tried
+                answer = _fault(source, "probe-failed", f"{type(error).__name__}: {error}")
+            self._state = (index + 1, time.monotonic(), merge(known, answer, source.label))
+            if self._left_behind:
+                return
 
-    def added_to(self, known: Machine, seconds: float) -> Machine:
-        """Return ``known`` and what the probe found, or the fault that it hangs once it had ``seconds``."""
-        self._thread.join(max(0.0, self._started + seconds - time.monotonic()))
-        answer = self._answer or self._fault("probe-hangs", f"did not answer within {seconds:.0f} s")
-        return merge(known, answer, self._source.label)
+    def outcome(self, seconds: float) -> tuple[Machine, tuple[Probe, ...]]:
+        """Return what is known once all were asked, or once one hangs for ``seconds``; then also the probes after that one."""
+        while True:
+            alive = self._thread.is_alive()
+            index, since, known = self._state
+            if index == len(self._sources):
+                return known, ()
+            patience = since + seconds - time.monotonic()
+            if patience <= 0 or not alive:
+                break
+            self._thread.join(patience)
+        self._left_behind = True
+        source = self._sources[index]
+        fault = _fault(source, "probe-hangs", f"did not answer within {seconds:.0f} s")
+        return merge(known, fault, source.label), self._sources[index + 1 :]
 
-    def _fault(self, code: str, detail: str) -> Machine:
-        return Machine(faults=(Fault(code, f"{self._source.label}: {detail}"),))
+
+def _fault(source: Probe, code: str, detail: str) -> Machine:
+    return Machine(faults=(Fault(code, f"{source.label}: {detail}"),))

@@ -27,6 +27,8 @@ READ_LIMIT = 1024 * 1024
 MAX_LINKS = 40
 """Symbolic links followed before a path counts as a loop (the kernel's own limit, path_resolution(7))."""
 
+_WILDCARD = re.compile(r"[*?\[]")
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -104,7 +106,9 @@ class Files:
         names = self._listings.get(directory)
         if names is None:
             names = self._listings[directory] = self._names(directory)
-        return tuple(os.path.join(directory, name) for name in sorted(fnmatch.filter(names, pattern)))
+        start = _WILDCARD.split(pattern, 1)[0]  # most directories have no such name: then the pattern need not be compiled
+        names = [name for name in names if name.startswith(start)]
+        return tuple(os.path.join(directory, name) for name in sorted(fnmatch.filter(names, pattern) if names else ()))
 
     def _names(self, directory: str) -> list[str]:
         try:
@@ -131,7 +135,8 @@ class Files:
                 open(self._locate(path), "rb") as file,
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
             ):
-                match = re.search(pattern, data)
+                find = re.match if pattern.startswith(rb"\A") else re.search  # a search tries an anchored pattern at every byte
+                match = find(pattern, data)
                 return (match[0], match[1]) if match else None
         except (OSError, ValueError):
             return None

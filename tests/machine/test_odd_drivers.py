@@ -132,24 +132,20 @@ HANGING = (
 MISMATCH = PRELUDE + "int nvmlInitWithFlags(unsigned flags) { return 18; }\nint nvmlInit_v2(void) { return 18; }\n"
 
 
+def compile_library(directory: Path, source: str) -> None:
+    """Make ``source`` the NVML library in ``directory``."""
+    (directory / "fake.c").write_text(source)
+    options = ["-shared", "-fPIC", "-w", "-Wl,-soname,libnvidia-ml.so.1"]
+    subprocess.run(["gcc", *options, "-o", str(directory / "libnvidia-ml.so.1"), str(directory / "fake.c")], check=True)
+
+
 def detect_with(directory: Path, source: str | bytes) -> tuple[dict[str, Any], float]:
     """Return what `provision detect --json` says, and its seconds, where libnvidia-ml.so.1 is made of ``source``."""
     library = directory / "libnvidia-ml.so.1"
     if isinstance(source, bytes):
         library.write_bytes(source)
     else:
-        (directory / "fake.c").write_text(source)
-        command = [
-            "gcc",
-            "-shared",
-            "-fPIC",
-            "-w",
-            "-Wl,-soname,libnvidia-ml.so.1",
-            "-o",
-            str(library),
-            str(directory / "fake.c"),
-        ]
-        subprocess.run(command, check=True)
+        compile_library(directory, source)
     smi = directory / "nvidia-smi"
     smi.write_text(f"#!/bin/sh\ntouch {directory}/started\n")
     smi.chmod(0o755)
@@ -160,6 +156,53 @@ def detect_with(directory: Path, source: str | bytes) -> tuple[dict[str, Any], f
     assert (done.returncode, done.stderr) == (0, "")
     machine: dict[str, Any] = json.loads(done.stdout)["machine"]
     return machine, time.monotonic() - started
+
+
+ONE_GPU = (
+    PRELUDE
+    + """
+int nvmlInitWithFlags(unsigned flags) { return 0; }
+int nvmlInit_v2(void) { return 0; }
+int nvmlSystemGetDriverVersion(char *text, unsigned size) { strncpy(text, "570.124.06", size); return 0; }
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 12080; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = (void *)0x7ffff0000010; return 0; }
+int nvmlDeviceGetName(void *handle, char *name, unsigned size) { strncpy(name, "NVIDIA H100 80GB HBM3", size); return handle != (void *)0x7ffff0000010; }
+int nvmlDeviceGetMemoryInfo(void *handle, memory_t *memory) { memory->total = 85520809984ULL; return 0; }
+int nvmlDeviceGetCudaComputeCapability(void *handle, int *major, int *minor) { *major = 9; *minor = 0; return 0; }
+int nvmlDeviceGetMigMode(void *handle, unsigned *now, unsigned *next) { *now = *next = 0; return 0; }
+int nvmlDeviceGetVirtualizationMode(void *handle, int *mode) { *mode = 1; return 0; }
+"""
+)
+
+BOTH_WAYS = """
+import json
+from provisioner.machine import nvml
+from provisioner.machine.nvml_plain import read_plainly
+plain = read_plainly(nvml._load())
+print(json.dumps([plain is not None, plain == nvml._read_through_bindings()]))
+"""
+
+
+def read_both_ways(library: Path | None) -> list[bool]:
+    """Return whether NVML could be read plainly, and whether that is what the bindings read."""
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library)} if library else None
+    done = subprocess.run([sys.executable, "-c", BOTH_WAYS], env=environment, capture_output=True, text=True, check=True)
+    answers: list[bool] = json.loads(done.stdout)
+    return answers
+
+
+@needs_compiler
+@pytest.mark.parametrize(("source", "is_plain"), [(ONE_GPU, True), (TWO_GPUS_ONE_IN_SLICES, False), (MISMATCH, False)])
+def test_nvml_read_plainly_says_what_the_bindings_say_or_leaves_it_to_them(tmp_path: Path, source: str, is_plain: bool) -> None:
+    compile_library(tmp_path, source)
+    assert read_both_ways(tmp_path) == [is_plain, is_plain]
+
+
+@pytest.mark.gpu
+def test_this_gpu_read_plainly_is_what_the_bindings_read() -> None:
+    is_plain, is_equal = read_both_ways(None)
+    assert is_equal or not is_plain
 
 
 @needs_compiler
