@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from typing import Any, NoReturn
 
@@ -78,7 +77,6 @@ def main(argv: list[str] | None = None) -> NoReturn:
     The process ends through ``os._exit`` once one of `LEFT_AT_ONCE` was loaded.
     """
     words = sys.argv[1:] if argv is None else argv
-    signal.signal(signal.SIGTERM, _interrupt)
     code = _run(words)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -87,11 +85,6 @@ def main(argv: list[str] | None = None) -> NoReturn:
             logging.shutdown()
         os._exit(code)
     sys.exit(code)
-
-
-def _interrupt(signum: int, frame: object) -> NoReturn:
-    """Make a polite end (SIGTERM) unwind like an interrupt, so that whatever is half-made is removed."""
-    raise KeyboardInterrupt
 
 
 def _run(words: list[str]) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from provisioner import progress
 from provisioner.errors import ProvisionError
@@ -46,7 +46,12 @@ class Output:
 
     @contextmanager
     def progress(self) -> Iterator[None]:
-        """Show the library's tasks and notes on stderr while the block runs (notes only, when not a terminal)."""
+        """Show the library's tasks and notes on stderr while the block runs (notes only, when not a terminal).
+
+        A polite end (SIGTERM) unwinds like an interrupt meanwhile, so that whatever is half-made is removed.
+        """
+        import signal
+
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -60,12 +65,17 @@ class Output:
             disable=self.quiet or not console.is_terminal,
             transient=True,
         )
+        signal.signal(signal.SIGTERM, _interrupt)
         with bars:
             token = progress.reporter.set(_RichReporter(bars, quiet=self.quiet))
             try:
                 yield
             finally:
                 progress.reporter.reset(token)
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 class _RichTask:
