@@ -82,17 +82,32 @@ def test_conda_lock_renders_and_installs_the_lock(world: World, lock: Path, tmp_
     assert python.returncode == 0, python.stderr
 
 
-def test_a_killed_replacement_leaves_the_old_environment_working(world: World, lock: Path) -> None:
-    before = world.document("list")["environments"][0]["prefix"]
-    command = [sys.executable, "-m", "provisioner", "create", "env", *options(world), "--replace"]
-    child = subprocess.Popen(
-        command, env=world.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+def begin_replacement(world: World) -> subprocess.Popen[bytes]:
+    """Start to replace `env` and return once its new generation is being filled."""
     generations = world.home / "data/g"
-    while len(list(generations.iterdir())) < 2:
+    before = len(list(generations.iterdir()))
+    command = [sys.executable, "-m", "provisioner", "create", "env", *options(world), "--replace"]
+    quiet = subprocess.DEVNULL
+    child = subprocess.Popen(command, env=world.environ, stdout=quiet, stderr=quiet, start_new_session=True)
+    while len(list(generations.iterdir())) <= before:
         assert child.poll() is None
         time.sleep(0.01)
     time.sleep(0.3)
+    return child
+
+
+def test_a_replacement_that_is_told_to_end_leaves_nothing_half_made(world: World, lock: Path) -> None:
+    before = {path.name for path in (world.home / "data/g").iterdir()}
+    child = begin_replacement(world)
+    child.terminate()
+    assert child.wait(60) == 130
+    assert {path.name for path in (world.home / "data/g").iterdir()} == before
+
+
+def test_a_killed_replacement_leaves_the_old_environment_working(world: World, lock: Path) -> None:
+    before = world.document("list")["environments"][0]["prefix"]
+    generations = world.home / "data/g"
+    child = begin_replacement(world)
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     assert world.document("list")["environments"][0]["prefix"] == before
