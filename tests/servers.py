@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import socket
@@ -27,6 +28,7 @@ class FileServer(ThreadingHTTPServer):
         self.root = root
         self.requests: list[tuple[str, str, str | None]] = []
         self.broken_after: int | None = None
+        self.password: str | None = None
         self.ranges = True
         self.sent = 0
 
@@ -48,6 +50,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         self.server.requests.append((self.command, path, self.headers.get("Range")))
+        if self.server.password is not None and self.headers.get("Authorization") != _basic("me", self.server.password):
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", "Basic")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         file = self.server.root / path.lstrip("/")
         if file.is_dir():
             file = file / "index.html"
@@ -90,6 +98,10 @@ def _bounds(wanted: re.Match[str] | None, size: int) -> tuple[int, int]:
     if not wanted[1]:
         return max(0, size - int(wanted[2] or 0)), size
     return int(wanted[1]), int(wanted[2]) + 1 if wanted[2] else size
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 @contextmanager

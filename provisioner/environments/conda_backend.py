@@ -24,7 +24,7 @@ def install(prefix: Path, packages: Sequence[LockedPackage], specs: Sequence[str
 
     Raise `IntegrityError` when a package is not what the lock says, `SourceUnreachable` when one cannot be fetched.
     """
-    from rattler import MatchSpec, Subdir
+    from rattler import Client, MatchSpec, Subdir
     from rattler import install as rattler_install
 
     for package in packages:
@@ -36,6 +36,7 @@ def install(prefix: Path, packages: Sequence[LockedPackage], specs: Sequence[str
                     [_record(package) for package in packages],
                     target_prefix=prefix,
                     cache_dir=paths.cache_dir() / "conda-pkgs",
+                    client=Client.default_client(),
                     platform=Subdir(packages[0].platform),
                     # py-rattler 0.28.0 wants the inner object here (seen 2026-11-24)
                     requested_specs=[MatchSpec(spec, strict=False)._match_spec for spec in specs],
@@ -85,10 +86,20 @@ def _record(package: LockedPackage) -> RepoDataRecord:
 def _reporter(task: progress.Task) -> Any:
     from rattler import InstallerReporter
 
+    names: dict[int, str] = {}
+
     class Reporter(InstallerReporter):
         def on_populate_cache_start(self, operation: int, package_name: str) -> int:
+            names[operation] = package_name
             task.advance(0, detail=package_name)
             return operation
+
+        def on_download_start(self, cache_entry: int) -> int:
+            return cache_entry
+
+        def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
+            size = f" of {total / 2**20:.0f}" if total else ""
+            task.advance(0, detail=f"{names.get(download_idx, '')} {progress / 2**20:.0f}{size} MiB")
 
         def on_link_complete(self, index: int) -> None:
             task.advance()

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
-from provisioner import paths
-from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable
+from provisioner import download, paths
+from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable, UsageError
 from provisioner.locking.values import LockedPackage
 
 if TYPE_CHECKING:
@@ -58,8 +59,18 @@ class SnapshotInfo:
 
 
 def channel_url(name: str) -> str:
-    """Return the base URL of a channel given by name, URL or path."""
+    """Return the base URL of a channel given by name, URL or path. Raise `UsageError` for one with a password in it."""
     if "://" in name:
+        if "@" in urlsplit(name).netloc:
+            raise UsageError(
+                f"the channel {download.redact(name)} is given with a password in its URL",
+                why="it would stand in the lock for everybody to read",
+                hints=[
+                    "put it into ~/.netrc (machine, login, password) and leave it out of the URL",
+                    "or into RATTLER_AUTH_FILE",
+                ],
+                code="password-in-url",
+            )
         return name.rstrip("/")
     if name.startswith(("/", "./", "../", "~")):
         return Path(name).expanduser().resolve().as_uri()
@@ -82,13 +93,14 @@ def solve_live(
 ) -> CondaSolution:
     """Solve ``specs`` against live channels in strict priority.
 
+    Credentials come from where rattler looks: ``~/.netrc``, ``RATTLER_AUTH_FILE``, the keyring.
     Raise `SourceUnreachable` when a channel does not answer, `NoRoute` naming the blocking package when nothing fits.
     """
-    from rattler import Channel, Gateway
+    from rattler import Channel, Client, Gateway
 
     urls = tuple(channel_url(name) for name in channels)
     sources = [Channel(url) for url in urls]
-    gateway = Gateway(cache_dir=paths.cache_dir() / "repodata")
+    gateway = Gateway(cache_dir=paths.cache_dir() / "repodata", client=Client.default_client())
     records = _solved(
         specs, sources, platform=platform, virtual=virtual, exclude_newer=exclude_newer, gateway=gateway, where=", ".join(urls)
     )

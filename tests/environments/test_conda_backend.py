@@ -20,7 +20,7 @@ from provisioner.locking.conda_part import Virtual, solve_live
 channel, prefix, platform, *specs = sys.argv[1:]
 code = 0
 try:
-    solution = solve_live(specs, [channel], platform=platform, virtual=Virtual(None, "2.31", archspec="x86_64"))
+    solution = solve_live(specs, channel.split(), platform=platform, virtual=Virtual(None, "2.31", archspec="x86_64"))
     if pause := os.environ.get("SWAP"):
         new, old = pause.split("|")
         Path(old).write_bytes(Path(new).read_bytes())
@@ -74,3 +74,34 @@ def test_a_package_swapped_after_locking_is_refused_and_not_installed(tmp_path: 
     assert run.returncode == 5, run.stdout + run.stderr
     assert "integrity" in run.stdout
     assert not (prefix / "bin/toy").exists()
+
+
+def test_the_first_channel_that_has_a_package_serves_it_even_if_a_later_one_is_newer(tmp_path: Path) -> None:
+    add_package(tmp_path / "first", "toy", "1.0", {"bin/toy": (b"old", 0o755)})
+    add_package(tmp_path / "second", "toy", "2.0", {"bin/toy": (b"new", 0o755)})
+    add_package(tmp_path / "second", "other", "1.0", {"bin/other": (b"other", 0o755)})
+    prefix = tmp_path / "prefix"
+    with serve(tmp_path) as server:
+        run = install(f"{server.url}/first {server.url}/second", prefix, "toy", "other")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (prefix / "bin/toy").read_bytes() == b"old"
+    assert (prefix / "bin/other").exists()
+
+
+def test_a_channel_behind_a_password_is_read_with_the_one_in_netrc(tmp_path: Path) -> None:
+    add_package(tmp_path / "channel", "toy", "1.0", {"bin/toy": (b"mine", 0o755)})
+    netrc = tmp_path / "netrc"
+    with serve(tmp_path / "channel") as server:
+        server.password = "secret"
+        assert install(server.url, tmp_path / "refused", "toy").returncode == 4
+        netrc.write_text("machine 127.0.0.1 login me password secret\n")
+        run = install(server.url, tmp_path / "prefix", "toy", env={"NETRC": str(netrc)})
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (tmp_path / "prefix/bin/toy").read_bytes() == b"mine"
+
+
+def test_a_password_in_a_channels_url_is_refused_since_it_would_stand_in_the_lock() -> None:
+    run = install("https://me:secret@conda.example/forge", Path("/nonexistent"), "toy")
+    assert run.returncode == 2
+    assert "secret" not in run.stdout
+    assert "netrc" in run.stdout
