@@ -176,10 +176,8 @@ def _show(
     if not findings:
         output.say("Nothing wrong was found.")
     if plan is not None:
-        flash_attn = plan.flash_attn.version if plan.flash_attn else "none"
-        output.say(
-            f"Plan for this machine: recipe {plan.recipe}, Python {plan.python}, torch {plan.torch}, flash-attn {flash_attn} by {plan.route}"
-        )
+        how = f"flash-attn {plan.flash_attn.version} by {plan.route}" if plan.flash_attn else f"no flash-attn ({plan.attention})"
+        output.say(f"Plan for this machine: recipe {plan.recipe}, Python {plan.python}, torch {plan.torch}, {how}")
     elif reason:
         output.say(f"No plan for this machine: {reason}")
 

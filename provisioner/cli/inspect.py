@@ -157,7 +157,7 @@ def verdict(found: Inspection, reasons: tuple[Reason, ...], *, judged: bool) -> 
 
 ADVICE = {
     "no-kernels": "its build was skipped; take a wheel for this Python and torch, or `provision build`",
-    "stub-kernels": "no release of flash-attn 2.x computes on this GPU: `provision plan` shows the adapter that does",
+    "stub-kernels": "no release of flash-attn 2.x computes on this GPU: `provision plan` says which attention does",
     "no-kernel-image": "`provision plan` for this GPU says which wheel has its architecture, or how to build one",
     "glibc-too-old": "take a wheel with a lower floor, or `provision build` here; glibc itself is not to be replaced",
     "libstdcxx-too-old": "take a newer libstdc++ into the environment (conda: libstdcxx-ng), or `provision build` here",

@@ -96,7 +96,7 @@ def _software_lines(machine: Machine) -> Iterator[str]:
     yield _line("in Python", software.python, "interpreter")
     if software.torch:
         abi = {True: ", C++11 ABI", False: ", pre-C++11 ABI", None: ""}[software.torch_cxx11_abi]
-        yield _line("  torch", f"{software.torch}, {f'CUDA {software.torch_cuda}' if software.torch_cuda else 'no CUDA'}{abi}")
+        yield _line(" torch", f"{software.torch}, {f'CUDA {software.torch_cuda}' if software.torch_cuda else 'no CUDA'}{abi}")
     for name in ("flash_attn", "xformers", "triton", "bitsandbytes", "unsloth", "transformers", "trl"):
         if version := getattr(software, name):
-            yield _line(f"  {name}", version)
+            yield _line(f" {name}", version)

@@ -76,7 +76,7 @@ def _line(label: str, text: str) -> str:
 def _flash_attn(plan: Plan) -> str:
     found = plan.flash_attn
     if found is None:
-        return f"none (route {plan.route})"
+        return "none"
     held = ", ".join(found.archs)
     if plan.route is Route.WHEEL:
         maker = f"{found.trust} wheel" if found.trust else "wheel"

@@ -86,8 +86,8 @@ def _architecture(report: Report) -> Iterator[Candidate]:
 
 
 _ROUTES = {
-    "turing": "the `turing` recipe builds flash-attn 1.x kernels behind the 2.x interface; Unsloth itself takes xformers or SDPA here",
-    "volta": "the `volta` recipe puts the 2.x interface over PyTorch's own sm_70 attention; use a torch that still has sm_70",
+    "turing": "the `turing` recipe leaves flash-attn out: Unsloth takes xformers or PyTorch's SDPA here, which work",
+    "volta": "the `volta` recipe leaves flash-attn out and takes a torch that still has sm_70 (never CUDA 13): xformers or SDPA run there",
     "pascal": "use PyTorch's scaled_dot_product_attention (math or memory-efficient): no flash-attn release supports Pascal",
     "maxwell": "use PyTorch's scaled_dot_product_attention: no flash-attn release supports Maxwell",
     "kepler": "Kepler is supported neither by current torch nor by flash-attn",
