@@ -8,6 +8,7 @@ from typing import Any
 from provisioner.building.releases import Release
 from provisioner.compat import StrEnum
 from provisioner.errors import UsageError
+from provisioner.planning.kernels import UNSLOTH
 from provisioner.planning.values import DTYPES, FEATURES, KernelSelection
 
 ALWAYS = ("varlen",)
@@ -27,9 +28,6 @@ Source: flash_api.cpp and static_switch.h of these sdists, read 2026-11-24; each
 """
 
 PRESETS = ("full", "unsloth")
-UNSLOTH_DIMS = (64, 96, 128, 256)
-UNSLOTH_FEATURES = ("backward", "varlen", "local", "softcap", "uneven")
-"""What the models that Unsloth trains use: no attention dropout, no ALiBi (issue list and model code, read 2026-11-24)."""
 
 
 class Direction(StrEnum):
@@ -80,8 +78,8 @@ def preset(name: str, release: Release) -> KernelSelection:
     if name == "full":
         return KernelSelection("full", release.head_dims, DTYPES, FEATURES)
     if name == "unsloth":
-        dims = tuple(sorted({kernel_dim(release, dim) for dim in UNSLOTH_DIMS if dim <= release.head_dims[-1]}))
-        return KernelSelection("unsloth", dims, DTYPES, UNSLOTH_FEATURES)
+        dims = tuple(sorted({kernel_dim(release, dim) for dim in UNSLOTH.head_dims if dim <= release.head_dims[-1]}))
+        return KernelSelection("unsloth", dims, UNSLOTH.dtypes, UNSLOTH.features)
     raise UsageError(f"no such kernel set: {name}", hints=["choose full or unsloth, or name --head-dims and --dtypes"])
 
 
