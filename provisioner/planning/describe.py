@@ -76,7 +76,7 @@ def attention(here: Situation, draft: Draft, path: str | None) -> str:
         return "flash-attn"
     if draft.route is Route.SHIM:
         return "adapter"
-    return "xformers" if path == "xformers" and uses_xformers(here, draft) and xformers_loads(draft) else "sdpa"
+    return "xformers" if path in ("xformers", "flash-attn") and uses_xformers(here, draft) and xformers_loads(draft) else "sdpa"
 
 
 def xformers_loads(draft: Draft) -> bool:
@@ -106,6 +106,11 @@ def notes(machine: Machine, request: Request, judgement: Judgement, draft: Draft
     here = judgement.situation
     yield from _assumptions(here, draft)
     yield from _gpus(machine, judgement)
+    if draft.route is Route.NONE and here.gpu_needed and here.key.major >= 8:
+        yield (
+            "flash-attn is left out: no wheel that fits can be had here, and none is compiled (--explain says why, --build asks for it). "
+            f"Unsloth runs on {attention(here, draft, 'flash-attn')} meanwhile; `provision install` adds flash-attn later."
+        )
     yield from _flash_attn(here, draft)
     yield from _packages(here, draft, request)
     if uses_xformers(here, draft) and not request.only_flash_attn and not xformers_loads(draft):

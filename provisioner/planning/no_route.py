@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 PINS = ("cuda", "python", "torch", "flash_attn")
 PIN_CODES = ("pinned-python", "pinned-torch", "pinned-cuda", "pinned-flash-attn")
-FLAW_CODES = frozenset(("abi-mislabelled", "abi-mismatch", "xformers-range", "python-unsupported", "leaves-unsloth-out"))
+FLAW_CODES = frozenset(
+    ("abi-mislabelled", "abi-mismatch", "xformers-range", "python-unsupported", "leaves-unsloth-out", "leaves-flash-attn-out")
+)
 """Rejections that hold on every machine, so they explain nothing about this one."""
 
 CHANGES = {
@@ -75,7 +77,7 @@ def no_route(
             f"no source of packages answers: {where}", why=examples["source-unreachable"], hints=hints, details=details
         )
     shown = sorted(counts, key=lambda code: EASIEST_FIRST.index(code) if code in EASIEST_FIRST else len(EASIEST_FIRST))
-    shown = [code for code in shown if code not in FLAW_CODES] or shown
+    shown = [code for code in shown if code not in FLAW_CODES] or [code for code in shown if code != "leaves-flash-attn-out"]
     why = "; ".join(f"{examples[code]} [{code}, {counts[code]}×]" for code in shown[:SHOWN])
     hints = [*nearest(machine, request, catalog, judgement), *ways_out(machine, request, catalog, judgement, counts)]
     what = "nothing that exists serves this machine" + (" with the versions asked for" if _pinned(request) else "")

@@ -15,12 +15,13 @@ TRUST = {trust: place for place, trust in enumerate(Trust)}
 def rank_key(draft: Draft, *, forward: bool) -> tuple[object, ...]:
     """Return the sort key of an accepted draft, the best first.
 
-    What runs natively goes before what needs the forward-compatibility package (``forward``), a wheel before a build, a
+    Any flash-attn goes before none. What runs natively goes before what needs the forward-compatibility package (``forward``), a wheel before a build, a
     wheel with a known hash before one without; then the recipe's order of stacks, Pythons and versions; then who made the
     wheel, and the name.
     """
     wheel = draft.wheel
     return (
+        draft.route is Route.NONE,
         forward,
         draft.route is Route.SOURCE,
         wheel is not None and wheel.sha256 is None,

@@ -56,6 +56,8 @@ def route_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     """A stack without flash-attn does not answer a request for it."""
     asked = request.flash_attn or request.only_flash_attn or request.kernels or request.build is BuildChoice.ALWAYS
     if draft.route is Route.NONE and asked:
+        if situation.gpu_needed and situation.key.major >= 8:
+            return Verdict("leaves-flash-attn-out", "flash-attn was asked for, and this stack leaves it out")
         where = f"{situation.key.sm} has none in any 2.x release" if situation.gpu_needed else "there is no GPU"
         return Verdict("no-kernels-for-gpu", f"flash-attn was asked for, but this stack has no kernels of it: {where}")
     return None

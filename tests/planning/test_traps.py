@@ -10,7 +10,7 @@ import pytest
 from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute, UsageError
 from provisioner.knowledge import packages
-from provisioner.machine.facts import Driver, Fault, Gpu, Machine
+from provisioner.machine.facts import Driver, Fault, Gpu, Machine, PythonInstall, Source
 from provisioner.planning.catalog import Catalog, load_catalog
 from provisioner.planning.driver_rules import compiles_ptx
 from provisioner.planning.plan import make_plan
@@ -160,12 +160,30 @@ def test_windows_driver_numbers_are_compared_with_the_windows_column(plan: Calla
     assert plan(machine("NVIDIA GeForce RTX 4090=8.9", "528.33", "2.35", wsl="2")).driver_floor == "528.33"
 
 
-def test_wsl_compiles_only_when_asked(plan: Callable[..., Plan], catalog: Catalog) -> None:
+def test_wsl_compiles_only_when_asked(plan: Callable[..., Plan]) -> None:
     """DESIGN, recipe `wsl`: WSL gets half the memory, and cicc is killed (flash-attention#1549)."""
     box = machine("NVIDIA GeForce RTX 5090=12.0", "581.29", "2.31", wsl="2")
-    error, _ = refused(box, catalog, Request())
-    assert "allow compiling: --build" in error.hints
+    unasked = plan(box)
+    assert (unasked.route, unasked.flash_attn, unasked.attention) == (Route.NONE, None, "xformers")
+    assert any("--build" in note for note in unasked.notes)
     assert plan(box, build=BuildChoice.ALWAYS).route is Route.SOURCE
+
+
+def test_behind_a_wall_without_a_compiler_unsloth_still_gets_its_environment(plan: Callable[..., Plan], catalog: Catalog) -> None:
+    """DESIGN, "Sources and backends": the best plan that can be carried out, not a failure; but never against the request."""
+    walled = replace(
+        machine("NVIDIA GeForce RTX 4090=8.9", "535.104.05"),
+        sources=(
+            Source("package-index", True),
+            Source("releases", False),
+            Source("conda-channel", False),
+            Source("torch-index", False),
+        ),
+        pythons=(PythonInstall("/usr/bin/python3.12", "3.12.1", headers=True),),
+    )
+    assert (plan(walled).route, plan(walled).attention) == (Route.NONE, "xformers")
+    assert plan(replace(walled, sources=())).route is Route.WHEEL
+    refused(walled, catalog, Request(only_flash_attn=True))
 
 
 def test_ptx_counts_only_where_the_driver_knows_the_toolkits_cuda(catalog: Catalog) -> None:
