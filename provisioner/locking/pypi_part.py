@@ -151,7 +151,7 @@ def _tags(target: Target) -> list[Any]:
 
 
 _UNREACHABLE = re.compile(
-    r"error sending request|dns error|failed to fetch|connection refused|timed? out|could not connect|network connectivity is disabled",
+    r"error sending request|dns error|failed to fetch|connection refused|timed? out|could not connect|network connectivity is disabled|network was disabled",
     re.I,
 )
 
