@@ -57,6 +57,7 @@ def command(
     from provisioner.planning.catalog import load_catalog
     from provisioner.planning.values import BuildChoice, Request
 
+    target = interpreter(python, env)
     settings = read_index_settings()
     request = Request(
         flash_attn=flash_attn,
@@ -66,15 +67,13 @@ def command(
         offline=offline,
     )
     with output.progress():
-        machine = probe(python=interpreter(python, env))
-        machine = with_sources(machine, settings, ())
+        machine = with_sources(probe(python=target), settings, ())
         plan = plan_beside(machine, request, load_catalog())
         if not output.as_json and not output.quiet:
             for line in plan_lines(machine, plan):
                 output.say(line)
         done = None
         if not dry_run:
-            target = interpreter(python, env)
             done = install(target, plan, machine, settings, verify=not no_verify, toolkit=cuda_toolkit, jobs=jobs)
     if output.as_json:
         made = {"python": str(done.python), "wheel": str(done.wheel), "receipt": done.receipt} if done else None

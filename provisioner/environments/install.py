@@ -13,8 +13,7 @@ from provisioner.environments.proof import prove
 from provisioner.environments.restore import restored_on_failure
 from provisioner.errors import NoRoute, UsageError
 from provisioner.indexes import IndexSettings
-from provisioner.locking.lock import lock_flash_attn
-from provisioner.locking.pypi_part import Target
+from provisioner.locking.lock import lock_flash_attn, target_of
 from provisioner.locking.values import Lock
 from provisioner.machine.facts import Machine, PythonInstall
 from provisioner.planning.catalog import Catalog
@@ -102,13 +101,14 @@ def install(
 
     Raises what `obtain_wheel`, `accept_wheel` and `prove` raise.
     """
-    _check_needs(python)
-    target = Target(plan.python, machine.platform.machine or "x86_64", machine.platform.glibc or "2.28")
+    site = site_packages(python)
+    _check_needs(python, site)
+    target = target_of(plan, machine)
     lock = Lock(target.platform, lock_flash_attn(plan, target, settings))
     wheel = obtain_wheel(python, plan, machine, lock, settings, toolkit=toolkit, jobs=jobs)
     assert wheel is not None
     accept_wheel(wheel, python, plan, machine)
-    with restored_on_failure(site_packages(python), "flash-attn"):
+    with restored_on_failure(site, "flash-attn"):
         venv_backend.install_wheel(python, wheel, settings)
         receipt = prove(python, plan, gpu=any(gpu.source != "user" for gpu in machine.gpus)) if verify else None
     return Installed(python, wheel, plan, receipt)
@@ -123,9 +123,8 @@ def site_packages(python: Path) -> Path:
     return Path(result.out.strip())
 
 
-def _check_needs(python: Path) -> None:
+def _check_needs(python: Path, site: Path) -> None:
     """Raise `UsageError` when what flash-attn imports is missing: it is not ours to add to somebody else's environment."""
-    site = site_packages(python)
     if not (site / "einops").is_dir():
         raise UsageError(
             "flash-attn imports einops, which is not installed there",

@@ -41,7 +41,7 @@ def make_lock(plan: Plan, machine: Machine, settings: IndexSettings, options: Lo
     Raise `NoRoute` when packages cannot go together, `SourceUnreachable` when a source does not answer,
     `IntegrityError` when a hash cannot be had.
     """
-    target = pypi_part.Target(plan.python, machine.platform.machine or "x86_64", machine.platform.glibc or LOWEST_GLIBC)
+    target = target_of(plan, machine)
     conda = _conda(plan, machine, target, options)
     with progress.task("resolving packages"):
         packages = _index_packages(plan, target, settings, options)
@@ -56,6 +56,11 @@ def make_lock(plan: Plan, machine: Machine, settings: IndexSettings, options: Lo
         channels=conda.channels,
         metadata=_metadata(plan, target, conda),
     )
+
+
+def target_of(plan: Plan, machine: Machine) -> pypi_part.Target:
+    """Return what is locked for: the plan's Python on the machine's processor and glibc."""
+    return pypi_part.Target(plan.python, machine.platform.machine or "x86_64", machine.platform.glibc or LOWEST_GLIBC)
 
 
 def plan_of(lock: Lock) -> Plan | None:
