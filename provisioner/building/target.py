@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner import process
 from provisioner.codec import from_json
 from provisioner.errors import BuildFailed
+from provisioner.torch_version import parse_torch_version
+from provisioner.wheels.linkage import Abi
+from provisioner.wheels.torch_facts import read_abi
 
 _ASK = """
 import json, os, platform, sys, sysconfig
@@ -83,20 +85,11 @@ def read_target(python: Path) -> Target:
 
 
 def read_torch(root: Path) -> Torch:
-    """Return what ``torch/version.py`` states, without importing torch.
+    """Return what ``torch/version.py`` and torch's smallest library state, without importing torch.
 
-    Until torch 2.6 the C++ ABI is named in its CMake configuration; later builds have the new one only (torch 2.7.0's release
-    notes; TorchConfig.cmake of 2.13.0 no longer names it, read 2026-11-24).
+    Where no library shows the C++ ABI it is taken for the new one, which all builds have since 2.7 (torch 2.7.0's release notes).
     """
-    text = (root / "version.py").read_text()
-
-    def value(name: str) -> str | None:
-        match = re.search(rf"^{name}\s*(?::[^=]+)?=\s*'([^']*)'", text, re.MULTILINE)
-        return match[1] if match else None
-
-    version = value("__version__")
-    if version is None:
+    stated = parse_torch_version((root / "version.py").read_text())
+    if stated.version is None:
         raise BuildFailed(f"{root / 'version.py'} states no version", code="no-torch")
-    cmake = root / "share" / "cmake" / "Torch" / "TorchConfig.cmake"
-    old_abi = cmake.is_file() and "_GLIBCXX_USE_CXX11_ABI=0" in cmake.read_text()
-    return Torch(root, version, value("cuda"), value("git_version") or "", not old_abi)
+    return Torch(root, stated.version, stated.cuda, stated.revision or "", read_abi(root / "lib") is not Abi.PRE_CXX11)

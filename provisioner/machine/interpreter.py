@@ -11,6 +11,7 @@ from pathlib import Path
 
 from provisioner.machine.facts import Machine, Software
 from provisioner.machine.system import LiveSystem, System, home_of, which
+from provisioner.torch_version import parse_torch_version
 
 PACKAGES = {
     # field of Software: names of the installed distributions, in their normalised file form
@@ -23,8 +24,6 @@ PACKAGES = {
     "trl": ("trl",),
 }
 
-_TORCH_VERSION = re.compile(r"^__version__[^=\n]*= *['\"]([^'\"\n]{1,60})['\"]", re.MULTILINE)
-_TORCH_CUDA = re.compile(r"^cuda[^=\n]*= *['\"](\d{1,2}\.\d{1,2})[^'\"\n]*['\"]", re.MULTILINE)
 _METADATA_VERSION = re.compile(r"^Version: *(\S{1,80}) *\r?$", re.MULTILINE)
 _PYVENV = re.compile(r"^(home|version|version_info|include-system-site-packages) *= *(.*?) *\r?$", re.MULTILINE)
 _PY_VERSION = re.compile(r'#define PY_VERSION\s+"(3\.\d{1,2}\.\d{1,3}[a-z0-9+]{0,8})"')
@@ -75,13 +74,13 @@ def software_of(system: System, python: str) -> Software:
     """Return the software of the interpreter at the path ``python`` on ``system``."""
     sites = site_directories(system, python)
     torch = _torch_directory(system, sites)
-    version, cuda = _torch(system, torch) if torch else (None, None)
+    stated = parse_torch_version((system.read(f"{torch}/version.py") if torch else None) or "")
     versions = {name: _first_version(system, sites, names) for name, names in PACKAGES.items()}
     return Software(
         python=python_version(system, python),
-        torch=version or _first_version(system, sites, ("torch",)),
-        torch_cuda=cuda,
-        torch_cxx11_abi=torch_abi(system, torch, version) if torch else None,
+        torch=stated.version or _first_version(system, sites, ("torch",)),
+        torch_cuda=stated.cuda,
+        torch_cxx11_abi=torch_abi(system, torch, stated.version) if torch else None,
         **versions,
     )
 
@@ -181,13 +180,6 @@ def installed_version(system: System, site: str, name: str) -> str | None:
 
 def _torch_directory(system: System, sites: tuple[str, ...]) -> str | None:
     return next((f"{site}/torch" for site in sites if system.exists(f"{site}/torch/version.py")), None)
-
-
-def _torch(system: System, directory: str) -> tuple[str | None, str | None]:
-    """Return version (with its local label) and CUDA of a torch, as its own ``version.py`` states them."""
-    text = system.read(f"{directory}/version.py") or ""
-    version, cuda = _TORCH_VERSION.search(text), _TORCH_CUDA.search(text)
-    return (version[1] if version else None), (cuda[1] if cuda else None)
 
 
 def torch_abi(system: System, directory: str, version: str | None) -> bool | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from provisioner.torch_version import parse_torch_version
 from provisioner.wheels.elf import Elf, mapped
 from provisioner.wheels.fatbin import images_of
 from provisioner.wheels.inspection import sort_archs
@@ -17,8 +17,6 @@ _ERROR_OF = {
     Abi.PRE_CXX11: "_ZN3c105ErrorC2ENS_14SourceLocationESs",
 }
 """The constructor of ``c10::Error`` in both ABIs; a torch exports exactly one (torch 2.1–2.14)."""
-
-_ASSIGNED = re.compile(r"^(__version__|cuda)(?:\s*:[^=]*)?\s*=\s*(?:'([^']*)'|\"([^\"]*)\"|None)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,8 @@ def read_torch(environment: Path) -> TorchFacts | None:
         return None
     version_file = directory.parent / "version.py"
     text = version_file.read_text(errors="replace") if version_file.is_file() else ""
-    stated = {name: single or double or None for name, single, double in _ASSIGNED.findall(text)}
-    return TorchFacts(directory, stated.get("__version__"), stated.get("cuda"), read_abi(directory))
+    stated = parse_torch_version(text)
+    return TorchFacts(directory, stated.version, stated.cuda, read_abi(directory))
 
 
 def read_abi(lib_dir: Path) -> Abi | None:
