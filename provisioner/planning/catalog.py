@@ -45,8 +45,7 @@ class Catalog:
         stacks = tuple(stack for recipe in recipes for stack in recipe.stacks)
         found = list(drafts.listed(self, stacks, platform, processor))
         if platform is None and drafts.pins_versions(request, stacks):
-            only_none = all(stack.route is Route.NONE for stack in stacks)
-            found += drafts.pinned(self, request, stacks, processor, Route.NONE if only_none else Route.WHEEL)
+            found += drafts.pinned(self, request, stacks, processor)
         unique = {draft.id: draft for draft in reversed(found)}
         return [replace(draft, flaw=flaw(draft, request, self, processor)) for draft in reversed(unique.values())]
 

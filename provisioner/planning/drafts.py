@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from provisioner.planning import adapters
 from provisioner.planning.numbers import covers, minor, numbers
 from provisioner.planning.recipe import DEFAULT_TRUST, Stack
-from provisioner.planning.stock import Draft, ReleaseStock, TorchStock, WheelStock
+from provisioner.planning.stock import AdapterStock, Draft, ReleaseStock, TorchStock, WheelStock
 from provisioner.planning.values import Request, Route, Trust
 
 if TYPE_CHECKING:
@@ -56,8 +57,13 @@ def of_stack(catalog: Catalog, stack: Stack, torch: TorchStock, place: int, proc
                     summary=source_summary(release, torch),
                 )
         else:
-            name = f"{stack.route}:torch{torch_label(torch)}-{tag(python)}{_trimmed(stack)}"
-            yield Draft(name, stack.route, stack, torch, python, (place, position, 0), summary=none_summary(stack, torch))
+            for stock, preference in _adapters(catalog, stack):
+                name = f"shim:{stock.version}/torch{torch_label(torch)}-{tag(python)}{_trimmed(stack)}"
+                order = (place, position, preference)
+                summary = shim_summary(stock, torch)
+                yield Draft(name, Route.SHIM, stack, torch, python, order, adapter=stock, summary=summary)
+            name = f"none:torch{torch_label(torch)}-{tag(python)}{_trimmed(stack)}"
+            yield Draft(name, Route.NONE, stack, torch, python, (place, position, 0), summary=none_summary(stack, torch))
 
 
 def _trimmed(stack: Stack) -> str:
@@ -77,29 +83,47 @@ def _releases(catalog: Catalog, stack: Stack) -> Iterator[tuple[ReleaseStock, in
             yield release, preference
 
 
-def pinned(catalog: Catalog, request: Request, stacks: Sequence[Stack], processor: str, lowest_route: Route) -> Iterator[Draft]:
-    """Yield drafts beyond a recipe's own stacks, for versions that the user names: any torch build with any wheel or release.
+def _adapters(catalog: Catalog, stack: Stack) -> Iterator[tuple[AdapterStock, int]]:
+    for preference, version in enumerate(stack.flash_attn):
+        if (stock := adapters.adapter(catalog, version)) is not None:
+            yield stock, preference
 
-    They stand behind the recipe's own. ``lowest_route`` NONE means that the recipe has no flash-attn to offer.
+
+def pinned(catalog: Catalog, request: Request, stacks: Sequence[Stack], processor: str) -> Iterator[Draft]:
+    """Yield drafts beyond a recipe's own stacks, for versions that the user names: any torch build with any flash-attn of the recipe's routes.
+
+    They stand behind the recipe's own.
     """
     known = {(stack.route, stack.torch, stack.cuda) for stack in stacks}
+    kernels = adapters.offered(tuple(version for stack in stacks if stack.route is Route.SHIM for version in stack.flash_attn))
     place = len(stacks)
     for torch in catalog.torch_builds(request.torch, request.cuda, processor):
-        for route in (Route.NONE,) if lowest_route is Route.NONE else (Route.WHEEL, Route.SOURCE):
+        for route in pinned_routes(stacks, torch):
             new = (route, torch.torch, torch.cuda) not in known
             if new or (request.flash_attn and route is not Route.NONE):
                 place += 1
-                stack = derived(catalog, torch, route, request, processor)
+                stack = derived(catalog, torch, route, request, kernels)
                 yield from of_stack(catalog, stack, torch, place, processor)
 
 
-def derived(catalog: Catalog, torch: TorchStock, route: Route, request: Request, processor: str) -> Stack:
+def pinned_routes(stacks: Sequence[Stack], torch: TorchStock) -> tuple[Route, ...]:
+    """Return the routes to try beside a torch that the user names: those that the recipe knows for its GPUs."""
+    offered = {stack.route for stack in stacks}
+    if Route.SHIM in offered:
+        return (Route.SHIM,) if adapters.serves(torch.torch) else (Route.NONE,)
+    return (Route.WHEEL, Route.SOURCE) if offered & {Route.WHEEL, Route.SOURCE} else (Route.NONE,)
+
+
+def derived(catalog: Catalog, torch: TorchStock, route: Route, request: Request, kernels: tuple[str, ...]) -> Stack:
     """Return the stack for a torch build that no recipe lists: its Pythons, its partners, and flash-attn newest first."""
     pythons = tuple(python for python in PYTHONS if python in torch.pythons)
     if request.python:
         pythons = tuple(python for python in pythons if minor(request.python) == python)
-    versions = catalog.versions(route, torch.torch, request.flash_attn)
     partner = catalog.partners(torch.torch)
+    if route is Route.SHIM:
+        versions = adapters.versions(catalog, kernels, partner.xformers, request.flash_attn)
+    else:
+        versions = catalog.versions(route, torch.torch, request.flash_attn)
     return Stack(
         route=route,
         torch=torch.torch,
@@ -151,6 +175,11 @@ def wheel_summary(wheel: WheelStock) -> str:
 def source_summary(release: ReleaseStock, torch: TorchStock) -> str:
     """Return what an accepted build is, in a line."""
     return f"flash-attn {release.version} compiled here against torch {torch_label(torch)}"
+
+
+def shim_summary(stock: AdapterStock, torch: TorchStock) -> str:
+    """Return what an accepted adapter is, in a line."""
+    return f"the 2.x adapter over {adapters.describe_kernels(stock)}, beside torch {torch_label(torch)}"
 
 
 def none_summary(stack: Stack, torch: TorchStock) -> str:

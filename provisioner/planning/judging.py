@@ -16,7 +16,7 @@ from provisioner.planning.refusals import is_windows
 from provisioner.planning.rules import judge_draft, judge_stack
 from provisioner.planning.situation import Situation, knows_gpus, nvidia, situation
 from provisioner.planning.stock import Draft
-from provisioner.planning.values import Candidate, Request
+from provisioner.planning.values import Candidate, Request, Route
 from provisioner.planning.verdict import Verdict
 
 
@@ -33,13 +33,13 @@ def judge_all(machine: Machine, request: Request, catalog: Catalog) -> Judgement
     """Return every draft for this machine, judged. Raise `NoRoute` when no recipe is for its GPUs."""
     recipes = choose_recipes(machine, request, catalog)
     here = situation(machine, request, recipes)
-    stacks: dict[tuple[int, str | None], tuple[Verdict | None, bool]] = {}
+    stacks: dict[tuple[int, Route, str | None], tuple[Verdict | None, bool]] = {}
     accepted: list[tuple[tuple[object, ...], Draft]] = []
     rejected: list[tuple[Draft, Verdict]] = []
     for draft in catalog.drafts(recipes, request, here.processor, platform_of(machine, here)):
         verdict, forward = draft.flaw, False
         if verdict is None:
-            key = (id(draft.stack), draft.release.version if draft.release else None)
+            key = (id(draft.stack), draft.route, None if draft.wheel else draft.version)
             if key not in stacks:
                 stacks[key] = (
                     judge_stack(here, draft, request, catalog),

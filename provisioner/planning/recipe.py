@@ -65,7 +65,8 @@ class Verification:
 class Stack:
     """Versions that go together, and how flash-attn gets there.
 
-    ``pythons`` and ``flash_attn`` are in the order of preference. ``torch_index`` None means: the index that knowledge names
+    ``pythons`` and ``flash_attn`` are in the order of preference; with route ``shim`` they are the adapter's (``2.8.3+aten``), and the stack
+    serves without it too where the adapter does not suit. ``torch_index`` None means: the index that knowledge names
     for this build. ``trimmed`` leaves Unsloth and its packages out. ``torch_archs`` state a torch that knowledge does not know.
     """
 

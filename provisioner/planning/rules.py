@@ -45,6 +45,10 @@ def release_rule(situation: Situation, draft: Draft, request: Request, catalog: 
     condition = draft.stack.not_on
     if condition and any(satisfies(cc, condition) for cc in situation.capabilities):
         return Verdict("not-on-this-gpu", draft.stack.not_on_reason or f"this stack is not for GPUs {condition}")
+    if draft.adapter is not None and draft.adapter.archs and not set(draft.adapter.archs) & set(situation.capabilities):
+        return Verdict(
+            "release-lacks-arch", f"no GPU here is {_sms(draft.adapter.archs)}, which the adapter's own kernels are for"
+        )
     if draft.release is not None:
         missing = not_compilable(situation.capabilities, draft.release.archs)
         if missing:
@@ -61,6 +65,20 @@ def route_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
         where = f"{situation.key.sm} has none in any 2.x release" if situation.gpu_needed else "there is no GPU"
         return Verdict("no-kernels-for-gpu", f"flash-attn was asked for, but this stack has no kernels of it: {where}")
     return None
+
+
+def adapter_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """The adapter beside a GPU of compute capability 8.0 or newer: there Unsloth and xformers would take it in place of better kernels.
+
+    Unsloth takes whatever is called flash-attn when device 0 is 8.0 or newer, soft caps included, which the adapter refuses; xformers
+    leaves torch's own flash kernels for it (unsloth 2026.10.9 models/_utils.py, xformers 0.0.35 ops/fmha/flash.py, read 2026-11-25).
+    Below 8.0 neither looks at it.
+    """
+    newer = tuple(cc for cc in situation.capabilities if cc.major >= 8)
+    if draft.adapter is None or not newer or request.flash_attn or request.only_flash_attn:
+        return None
+    text = f"beside {_sms(newer)} Unsloth would run the adapter there in place of xformers, and fail where a model softcaps"
+    return Verdict("adapter-beside-newer-gpu", text)
 
 
 def driver_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
@@ -131,7 +149,7 @@ def trust_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     return None
 
 
-STACK_RULES = (torch_rule, release_rule, route_rule, driver_rule, glibc_rule, build_rule, source_rule, nvcc_rule)
+STACK_RULES = (torch_rule, release_rule, adapter_rule, route_rule, driver_rule, glibc_rule, build_rule, source_rule, nvcc_rule)
 DRAFT_RULES = (wheel_rule, trust_rule, python_rule)
 
 

@@ -64,6 +64,16 @@ class ReleaseStock:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterStock:
+    """The 2.x adapter in one version; ``source`` is the release whose kernels are compiled for ``archs``, None where nothing is."""
+
+    version: str
+    kernels: str
+    archs: tuple[ComputeCapability, ...]
+    source: ReleaseStock | None
+
+
+@dataclass(frozen=True, slots=True)
 class Partners:
     """The xformers and triton that belong to a torch release, None where there is none."""
 
@@ -73,7 +83,7 @@ class Partners:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One way to be judged: a stack with one Python, and the wheel or release that brings flash-attn.
+    """One way to be judged: a stack with one Python, and the wheel, release or adapter that brings flash-attn.
 
     ``order`` is its place in the recipe: stack, Python, flash-attn version. ``flaw`` is what speaks against it on every machine.
     """
@@ -86,12 +96,24 @@ class Draft:
     order: tuple[int, int, int]
     wheel: WheelStock | None = None
     release: ReleaseStock | None = None
+    adapter: AdapterStock | None = None
     summary: str = ""
     flaw: Verdict | None = None
 
     @property
     def version(self) -> str | None:
         """The flash-attn version, None without one."""
-        if self.wheel is not None:
-            return self.wheel.version
-        return self.release.version if self.release is not None else None
+        for stock in (self.wheel, self.release, self.adapter):
+            if stock is not None:
+                return stock.version
+        return None
+
+    @property
+    def compiles(self) -> bool:
+        """Whether something is compiled: a release, or the adapter's own kernels."""
+        return self.source is not None
+
+    @property
+    def source(self) -> ReleaseStock | None:
+        """The release that is compiled, None where nothing is."""
+        return self.adapter.source if self.adapter is not None else self.release
