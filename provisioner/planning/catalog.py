@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
+
+from msgspec import structs
 
 from provisioner.capability import ComputeCapability
 from provisioner.knowledge import archs, compilers, flash_attn, packages, torch_builds, wheel_index
@@ -30,7 +31,7 @@ class Catalog:
     def __init__(self, recipes: Sequence[Recipe], wheels: wheel_index.WheelIndex) -> None:
         self.recipes = tuple(recipes)
         self.wheel_index = wheels
-        self._wheels: dict[tuple[str, str, str, str], tuple[WheelStock, ...]] = {}
+        self._wheels: dict[tuple[str, str, str, str, str], tuple[WheelStock, ...]] = {}
         self._drafts: dict[tuple[object, ...], tuple[Draft, ...]] = {}
 
     def drafts(self, recipes: Sequence[Recipe], request: Request, processor: str, platform: str | None) -> tuple[Draft, ...]:
@@ -47,7 +48,7 @@ class Catalog:
         if platform is None and drafts.pins_versions(request, stacks):
             found += drafts.pinned(self, request, stacks, processor)
         unique = {draft.id: draft for draft in reversed(found)}
-        return [replace(draft, flaw=flaw(draft, request, self, processor)) for draft in reversed(unique.values())]
+        return [structs.replace(draft, flaw=flaw(draft, request, self, processor)) for draft in reversed(unique.values())]
 
     def torch(self, stack: Stack, processor: str) -> TorchStock | None:
         """Return the torch build that a stack means on this processor, None where there is none."""
@@ -74,12 +75,12 @@ class Catalog:
         """Say whether some torch build that a wheel is for has kernels for every GPU."""
         return any(all(build.runs_on(capability) for capability in capabilities) for build in _builds_for(wheel))
 
-    def wheels(self, torch: str, python: str, processor: str, system: str) -> tuple[WheelStock, ...]:
-        """Return the wheels for a torch minor, a Python tag (``cp312``) and a platform."""
-        key = (torch, python, processor, system)
+    def wheels(self, version: str, torch: str, python: str, processor: str, system: str) -> tuple[WheelStock, ...]:
+        """Return the wheels of a flash-attn version for a torch minor, a Python tag (``cp312``) and a platform."""
+        key = (version, torch, python, processor, system)
         if key not in self._wheels:
             platform = "win_amd64" if system == "windows" else f"linux_{processor}"
-            found = self.wheel_index.find(torch, python, platform)
+            found = self.wheel_index.find(torch, python, platform, version=version)
             self._wheels[key] = tuple(_wheel_stock(wheel) for wheel in found)
         return self._wheels[key]
 

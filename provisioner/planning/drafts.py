@@ -72,9 +72,10 @@ def _trimmed(stack: Stack) -> str:
 
 def _wheels(catalog: Catalog, stack: Stack, python: str, processor: str) -> Iterator[tuple[WheelStock, int]]:
     system = "windows" if stack.platform == "windows" else "linux"
-    for wheel in catalog.wheels(minor(stack.torch), tag(python), processor, system):
-        if wheel.trust in stack.trust and wheel.version in stack.flash_attn and same_cuda(wheel, stack.cuda):
-            yield wheel, stack.flash_attn.index(wheel.version)
+    for preference, version in enumerate(stack.flash_attn):
+        for wheel in catalog.wheels(version, minor(stack.torch), tag(python), processor, system):
+            if wheel.trust in stack.trust and same_cuda(wheel, stack.cuda):
+                yield wheel, preference
 
 
 def _releases(catalog: Catalog, stack: Stack) -> Iterator[tuple[ReleaseStock, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from provisioner.capability import ComputeCapability
 from provisioner.planning.recipe import Stack
@@ -10,8 +10,7 @@ from provisioner.planning.values import Route, Trust
 from provisioner.planning.verdict import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class TorchStock:
+class TorchStock(msgspec.Struct, frozen=True):
     """One build of torch for one processor. ``index`` None means the package index; ``label`` is its local version there.
 
     ``archs`` are the compute capabilities with binary kernels, ``ptx`` those that the driver can compile up from.
@@ -30,8 +29,7 @@ class TorchStock:
     ptx: tuple[ComputeCapability, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WheelStock:
+class WheelStock(msgspec.Struct, frozen=True):
     """One flash-attn wheel. ``cuda`` is ``(12,)`` where the name gives the major alone; ``abi`` is the label in the name (None without
     one), ``real_abi`` what the wheel has."""
 
@@ -51,8 +49,7 @@ class WheelStock:
     archs: tuple[ComputeCapability, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseStock:
+class ReleaseStock(msgspec.Struct, frozen=True):
     """One flash-attn release as source; ``archs`` are those that it has gencodes for, ``max_torch`` the last that it compiles against."""
 
     version: str
@@ -63,8 +60,7 @@ class ReleaseStock:
     max_torch: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterStock:
+class AdapterStock(msgspec.Struct, frozen=True):
     """The 2.x adapter in one version; ``source`` is the release whose kernels are compiled for ``archs``, None where nothing is."""
 
     version: str
@@ -73,16 +69,14 @@ class AdapterStock:
     source: ReleaseStock | None
 
 
-@dataclass(frozen=True, slots=True)
-class Partners:
+class Partners(msgspec.Struct, frozen=True):
     """The xformers and triton that belong to a torch release, None where there is none."""
 
     xformers: str | None
     triton: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """One way to be judged: a stack with one Python, and the wheel, release or adapter that brings flash-attn.
 
     ``order`` is its place in the recipe: stack, Python, flash-attn version. ``flaw`` is what speaks against it on every machine.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute, UsageError
@@ -193,7 +194,8 @@ def test_ptx_counts_only_where_the_driver_knows_the_toolkits_cuda(catalog: Catal
     box = machine("NVIDIA GeForce RTX 4090=8.9", "525.60.13")
     here = situation(box, Request())
     draft = next(d for d in catalog.drafts((catalog.recipes[0],), Request(), "x86_64", None) if d.torch.cuda == "12.8")
-    only_ptx = replace(draft, torch=replace(draft.torch, archs=(ComputeCapability(7, 0),), ptx=(ComputeCapability(8, 0),)))
+    torch = structs.replace(draft.torch, archs=(ComputeCapability(7, 0),), ptx=(ComputeCapability(8, 0),))
+    only_ptx = structs.replace(draft, torch=torch)
     assert not compiles_ptx(here, "12.8")
     assert torch_rule(here, only_ptx, Request(), catalog) is not None
     assert torch_rule(replace(here, driver="570.26"), only_ptx, Request(), catalog) is None
