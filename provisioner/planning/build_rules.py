@@ -23,9 +23,8 @@ CHANNEL_NVCC_FIRST = (12, 0)
 
 def build_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
     """The user's or the recipe's choice between building and not building."""
-    if draft.route is Route.WHEEL and request.kernels is not None:
-        return Verdict("kernel-selection", "a choice of kernels means compiling: a wheel holds what its maker chose")
-    if draft.route is Route.WHEEL and situation.build is BuildChoice.ALWAYS:
+    by_kernels = request.kernels is not None and request.build is not BuildChoice.ALWAYS  # a wheel that holds them will do
+    if draft.route is Route.WHEEL and situation.build is BuildChoice.ALWAYS and not by_kernels:
         return Verdict("build-asked", "--build asks for flash-attn compiled here")
     if draft.adapter is not None and request.kernels is not None:
         return Verdict(

@@ -13,6 +13,7 @@ from provisioner.knowledge import archs, compilers, flash_attn, packages, torch_
 from provisioner.planning import drafts
 from provisioner.planning.flaws import flaw
 from provisioner.planning.numbers import minor, numbers
+from provisioner.planning.own_wheels import read_wheelhouse
 from provisioner.planning.recipe import Recipe, Stack
 from provisioner.planning.recipes import load_recipes
 from provisioner.planning.stock import Draft, Partners, ReleaseStock, TorchStock, WheelStock
@@ -26,11 +27,15 @@ NEWEST_TRIED = 6
 
 
 class Catalog:
-    """Recipes, torch builds, wheels and releases. Look-ups are remembered; nothing here changes after loading."""
+    """Recipes, torch builds, wheels and releases. Look-ups are remembered; nothing here changes after loading.
 
-    def __init__(self, recipes: Sequence[Recipe], wheels: wheel_index.WheelIndex) -> None:
+    ``own`` are the wheels of the user's wheelhouse.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], wheels: wheel_index.WheelIndex, own: Sequence[WheelStock] = ()) -> None:
         self.recipes = tuple(recipes)
         self.wheel_index = wheels
+        self.own = tuple(own)
         self._wheels: dict[tuple[str, str, str, str, str], tuple[WheelStock, ...]] = {}
         self._drafts: dict[tuple[object, ...], tuple[Draft, ...]] = {}
 
@@ -81,8 +86,18 @@ class Catalog:
         if key not in self._wheels:
             platform = "win_amd64" if system == "windows" else f"linux_{processor}"
             found = self.wheel_index.find(torch, python, platform, version=version)
-            self._wheels[key] = tuple(_wheel_stock(wheel) for wheel in found)
+            self._wheels[key] = (
+                *self.own_wheels(version, torch, python, processor, system),
+                *(_wheel_stock(wheel) for wheel in found),
+            )
         return self._wheels[key]
+
+    def own_wheels(self, version: str, torch: str, python: str, processor: str, system: str) -> tuple[WheelStock, ...]:
+        """Return the same of the user's own wheelhouse."""
+        wanted = (version, torch, python, processor, system)
+        return tuple(
+            wheel for wheel in self.own if (wheel.version, wheel.torch, wheel.python, wheel.processor, wheel.system) == wanted
+        )
 
     def all_wheels(self) -> Iterator[WheelStock]:
         """Yield every wheel of the index."""
@@ -139,9 +154,18 @@ class Catalog:
         return _cuda_range(capability)
 
 
+def load_catalog(recipe_dirs: tuple[Path, ...] = (), *, wheelhouse: Path | None = None) -> Catalog:
+    """Return the catalog with the shipped recipes and those of further folders, and the wheels of ``wheelhouse`` as it is now.
+
+    Raise `UsageError` for a bad recipe.
+    """
+    if wheelhouse is not None and (own := read_wheelhouse(wheelhouse)):
+        return Catalog(load_recipes(recipe_dirs), wheel_index.load(), own)
+    return _catalog(recipe_dirs)
+
+
 @lru_cache(maxsize=8)
-def load_catalog(recipe_dirs: tuple[Path, ...] = ()) -> Catalog:
-    """Return the catalog with the shipped recipes and those of further folders. Raise `UsageError` for a bad recipe."""
+def _catalog(recipe_dirs: tuple[Path, ...]) -> Catalog:
     return Catalog(load_recipes(recipe_dirs), wheel_index.load())
 
 

@@ -63,7 +63,7 @@ def flash_attn(draft: Draft, kernels: KernelSelection | None, archs: tuple[str, 
     if draft.wheel is not None:
         wheel = draft.wheel
         held = tuple(arch.sm for arch in wheel.archs)
-        return FlashAttn(wheel.version, wheel.url, wheel.sha256, held, wheel.filename, wheel.trust)
+        return FlashAttn(wheel.version, wheel.url, wheel.sha256, held, wheel.filename, wheel.trust, wheel.kernels)
     if draft.release is not None:
         release = draft.release
         return FlashAttn(release.version, None, release.sha256, archs, release.filename, Trust.OFFICIAL, kernels)

@@ -31,7 +31,7 @@ def listed(catalog: Catalog, stacks: Sequence[Stack], platform: str | None, proc
 def of_stack(catalog: Catalog, stack: Stack, torch: TorchStock, place: int, processor: str) -> Iterator[Draft]:
     """Yield the drafts of one stack: each Python with each flash-attn that exists for it."""
     for position, python in enumerate(stack.pythons):
-        if stack.route is Route.WHEEL:
+        if stack.route in (Route.WHEEL, Route.SOURCE):
             for wheel, preference in _wheels(catalog, stack, python, processor):
                 yield Draft(
                     wheel_id(wheel),
@@ -43,7 +43,9 @@ def of_stack(catalog: Catalog, stack: Stack, torch: TorchStock, place: int, proc
                     wheel=wheel,
                     summary=wheel_summary(wheel),
                 )
-        elif stack.route is Route.SOURCE:
+        if stack.route is Route.WHEEL:
+            continue
+        if stack.route is Route.SOURCE:
             for release, preference in _releases(catalog, stack):
                 name = f"source:{release.version}/torch{torch_label(torch)}-{tag(python)}{_trimmed(stack)}"
                 yield Draft(
@@ -71,9 +73,11 @@ def _trimmed(stack: Stack) -> str:
 
 
 def _wheels(catalog: Catalog, stack: Stack, python: str, processor: str) -> Iterator[tuple[WheelStock, int]]:
+    """Yield a stack's wheels; where it compiles, those that were compiled before: the ones of the own wheelhouse."""
     system = "windows" if stack.platform == "windows" else "linux"
+    look_up = catalog.wheels if stack.route is Route.WHEEL else catalog.own_wheels
     for preference, version in enumerate(stack.flash_attn):
-        for wheel in catalog.wheels(version, minor(stack.torch), tag(python), processor, system):
+        for wheel in look_up(version, minor(stack.torch), tag(python), processor, system):
             if wheel.trust in stack.trust and same_cuda(wheel, stack.cuda):
                 yield wheel, preference
 
@@ -161,7 +165,7 @@ def wheel_id(wheel: WheelStock) -> str:
     """Return a readable name that is unique in a plan, such as ``wheel:2.8.3+cu12torch2.9-cp312``."""
     cuda = "".join(str(number) for number in wheel.cuda)
     abi = "" if wheel.abi is None else f"cxx11abi{str(wheel.abi).upper()}"
-    origin = "" if wheel.trust is Trust.OFFICIAL else f"@{wheel.trust}"
+    origin = "" if wheel.trust is Trust.OFFICIAL else f"@{wheel.trust}" + (f".{wheel.key[:8]}" if wheel.key else "")
     return f"wheel:{wheel.version}+cu{cuda}torch{wheel.torch}{abi}-{wheel.python}{origin}"
 
 
@@ -170,6 +174,9 @@ def wheel_summary(wheel: WheelStock) -> str:
     held = ", ".join(arch.sm for arch in wheel.archs)
     floor = f", glibc {wheel.glibc[0]}.{wheel.glibc[1]}" if wheel.glibc else ""
     hashed = "" if wheel.sha256 else ", sha256 not known beforehand"
+    if wheel.kernels is not None:
+        dims = ", ".join(str(dim) for dim in wheel.kernels.head_dims)
+        hashed = f"; head dims {dims}; {', '.join(wheel.kernels.dtypes)}"
     return f"{wheel.trust} wheel for torch {wheel.torch}: {held}{floor}{hashed}"
 
 

@@ -55,6 +55,14 @@ def kernel_selection(
     )
 
 
+def lacking(held: KernelSelection, wanted: KernelSelection) -> tuple[str, ...]:
+    """Return what a build lacks of a selection, in words; empty when it holds all of it."""
+    dims = (f"head dim {dim}" for dim in wanted.head_dims if dim not in held.head_dims)
+    dtypes = (dtype for dtype in wanted.dtypes if dtype not in held.dtypes)
+    features = (feature for feature in wanted.features if feature not in held.features)
+    return (*dims, *dtypes, *features)
+
+
 def unit_count(kernels: KernelSelection) -> int:
     """Return the number of CUDA translation units: passes × masks × head dims × dtypes (6 for one of each)."""
     passes = 3 if "backward" in kernels.features else 2

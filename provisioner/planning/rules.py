@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.planning.build_rules import build_rule, not_compilable, nvcc_rule, python_rule
 from provisioner.planning.driver_rules import compiles_ptx, driver_objection, jit_covered, uncovered
+from provisioner.planning.kernels import UNSLOTH, lacking
 from provisioner.planning.numbers import numbers
 from provisioner.planning.recipe import satisfies
 from provisioner.planning.values import BuildChoice, Request, Route, Trust
@@ -122,7 +123,7 @@ def source_rule(situation: Situation, draft: Draft, request: Request, catalog: C
 
 
 def wheel_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
-    """Does the wheel hold kernels for every GPU, and load on this C library (#1708, #1762, #2225: `GLIBC_2.32 not found`)."""
+    """Does the wheel hold kernels for every GPU, those that are wanted, and load on this C library (#1708, #1762, #2225)."""
     wheel = draft.wheel
     if wheel is None:
         return None
@@ -130,6 +131,10 @@ def wheel_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     if missing:
         held = ", ".join(arch.sm for arch in wheel.archs) or "no GPU that is known"
         return Verdict("wheel-lacks-arch", f"the wheel holds kernels for {held}, so {_sms(missing)} would find none")
+    if wheel.kernels is None and request.kernels is not None:
+        return Verdict("kernel-selection", "a choice of kernels means compiling: a wheel holds what its maker chose")
+    if wheel.kernels is not None and (absent := lacking(wheel.kernels, request.kernels or UNSLOTH)):
+        return Verdict("kernels-missing", f"the wheel was built without {', '.join(absent)}, which this plan wants")
     if situation.glibc and wheel.glibc and situation.glibc < wheel.glibc:
         return _glibc("the wheel", wheel.glibc, situation.glibc)
     return None

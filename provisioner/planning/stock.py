@@ -6,7 +6,7 @@ import msgspec
 
 from provisioner.capability import ComputeCapability
 from provisioner.planning.recipe import Stack
-from provisioner.planning.values import Route, Trust
+from provisioner.planning.values import KernelSelection, Route, Trust
 from provisioner.planning.verdict import Verdict
 
 
@@ -31,7 +31,7 @@ class TorchStock(msgspec.Struct, frozen=True):
 
 class WheelStock(msgspec.Struct, frozen=True):
     """One flash-attn wheel. ``cuda`` is ``(12,)`` where the name gives the major alone; ``abi`` is the label in the name (None without
-    one), ``real_abi`` what the wheel has."""
+    one), ``real_abi`` what the wheel has. ``kernels`` and ``key`` (of its build) are known of wheels of the own wheelhouse alone."""
 
     version: str
     cuda: tuple[int, ...]
@@ -47,6 +47,8 @@ class WheelStock(msgspec.Struct, frozen=True):
     trust: Trust
     glibc: tuple[int, ...] | None
     archs: tuple[ComputeCapability, ...]
+    kernels: KernelSelection | None = None
+    key: str = ""
 
 
 class ReleaseStock(msgspec.Struct, frozen=True):

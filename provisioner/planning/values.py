@@ -98,7 +98,8 @@ class Candidate:
 class FlashAttn:
     """The flash-attn of a plan. For ``source``, ``url`` is None until the sdist is looked up and ``sha256`` is the sdist's.
 
-    ``archs`` are the GPU architectures that will be in the binary, as ``sm_80``; ``kernels`` is set for a source build.
+    ``archs`` are the GPU architectures that will be in the binary, as ``sm_80``; ``kernels`` is set for a source build and for a wheel of
+    the own wheelhouse, whose ``url`` is a ``file:`` one.
     For ``shim``, ``version`` is the adapter's (``2.8.3+aten``, ``2.8.3+turing109``); what its label compiles is named by ``filename``,
     ``sha256`` and ``archs``, which ``aten`` leaves empty.
     """
