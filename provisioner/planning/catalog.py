@@ -36,6 +36,9 @@ class Catalog:
         self.recipes = tuple(recipes)
         self.wheel_index = wheels
         self.own = tuple(own)
+        self._own: dict[tuple[str, str, str, str, str], list[WheelStock]] = {}
+        for wheel in own:
+            self._own.setdefault((wheel.version, wheel.torch, wheel.python, wheel.processor, wheel.system), []).append(wheel)
         self._wheels: dict[tuple[str, str, str, str, str], tuple[WheelStock, ...]] = {}
         self._drafts: dict[tuple[object, ...], tuple[Draft, ...]] = {}
 
@@ -53,7 +56,15 @@ class Catalog:
         if platform is None and drafts.pins_versions(request, stacks):
             found += drafts.pinned(self, request, stacks, processor)
         unique = {draft.id: draft for draft in reversed(found)}
-        return [structs.replace(draft, flaw=flaw(draft, request, self, processor)) for draft in reversed(unique.values())]
+        groups: dict[tuple[int, Route, str | None], int] = {}
+        return [
+            structs.replace(
+                draft,
+                flaw=flaw(draft, request, self, processor),
+                group=groups.setdefault((id(draft.stack), draft.route, None if draft.wheel else draft.version), len(groups)),
+            )
+            for draft in reversed(unique.values())
+        ]
 
     def torch(self, stack: Stack, processor: str) -> TorchStock | None:
         """Return the torch build that a stack means on this processor, None where there is none."""
@@ -94,10 +105,7 @@ class Catalog:
 
     def own_wheels(self, version: str, torch: str, python: str, processor: str, system: str) -> tuple[WheelStock, ...]:
         """Return the same of the user's own wheelhouse."""
-        wanted = (version, torch, python, processor, system)
-        return tuple(
-            wheel for wheel in self.own if (wheel.version, wheel.torch, wheel.python, wheel.processor, wheel.system) == wanted
-        )
+        return tuple(self._own.get((version, torch, python, processor, system), ()))
 
     def all_wheels(self) -> Iterator[WheelStock]:
         """Yield every wheel of the index."""

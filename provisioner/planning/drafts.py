@@ -6,6 +6,7 @@ Drafts depend on the recipe, the processor and the versions asked for alone, so 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from provisioner.planning import adapters
@@ -15,6 +16,7 @@ from provisioner.planning.stock import AdapterStock, Draft, ReleaseStock, TorchS
 from provisioner.planning.values import Request, Route, Trust
 
 if TYPE_CHECKING:
+    from provisioner.capability import ComputeCapability
     from provisioner.planning.catalog import Catalog
 
 PYTHONS = ("3.12", "3.11", "3.13", "3.10", "3.14", "3.9")
@@ -171,13 +173,18 @@ def wheel_id(wheel: WheelStock) -> str:
 
 def wheel_summary(wheel: WheelStock) -> str:
     """Return what an accepted wheel is, in a line."""
-    held = ", ".join(arch.sm for arch in wheel.archs)
+    held = _sms(wheel.archs)
     floor = f", glibc {wheel.glibc[0]}.{wheel.glibc[1]}" if wheel.glibc else ""
     hashed = "" if wheel.sha256 else ", sha256 not known beforehand"
     if wheel.kernels is not None:
         dims = ", ".join(str(dim) for dim in wheel.kernels.head_dims)
         hashed = f"; head dims {dims}; {', '.join(wheel.kernels.dtypes)}"
     return f"{wheel.trust} wheel for torch {wheel.torch}: {held}{floor}{hashed}"
+
+
+@lru_cache(maxsize=256)
+def _sms(archs: tuple[ComputeCapability, ...]) -> str:
+    return ", ".join(arch.sm for arch in archs)
 
 
 def source_summary(release: ReleaseStock, torch: TorchStock) -> str:
@@ -201,6 +208,7 @@ def torch_label(torch: TorchStock) -> str:
     return f"{torch.torch}+cu{torch.cuda.replace('.', '')}" if torch.cuda else f"{torch.torch}+cpu"
 
 
+@lru_cache(maxsize=64)
 def tag(python: str) -> str:
     """Return ``cp312`` for ``"3.12"``."""
     return "cp" + minor(python).replace(".", "")

@@ -78,10 +78,11 @@ class Partners(msgspec.Struct, frozen=True):
     triton: str | None
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, eq=False):
     """One way to be judged: a stack with one Python, and the wheel, release or adapter that brings flash-attn.
 
     ``order`` is its place in the recipe: stack, Python, flash-attn version. ``flaw`` is what speaks against it on every machine.
+    Drafts are told apart by identity, each being made once. Those of one ``group`` share stack and route, and the version where it is no wheel: what the stack's rules see.
     """
 
     id: str
@@ -95,6 +96,7 @@ class Draft(msgspec.Struct, frozen=True):
     adapter: AdapterStock | None = None
     summary: str = ""
     flaw: Verdict | None = None
+    group: int = 0
 
     @property
     def version(self) -> str | None:
