@@ -24,13 +24,15 @@ MACHINES: tuple[tuple[str, str, str, Machine], ...] = (
         "A V100 box",
         "provision plan --gpu V100 --driver 535.171.04 --glibc 2.35 --explain",
         "No release of flash-attn ever had kernels for Volta, so nothing is compiled in vain: Unsloth runs on xformers, whose CUTLASS "
-        "operator calls torch's own kernels. What matters is a torch that still holds sm_70.",
+        "operator calls torch's own kernels, and flash-attn's 2.x functions come from an adapter over the same kernels. What matters is a torch "
+        "that still holds sm_70.",
         Machine((Gpu("Tesla V100", "7.0", 16384),), Driver("535.171.04"), UBUNTU),
     ),
     (
         "An RTX 2080 Ti under WSL 2",
         "provision plan --gpu 'RTX 2080 Ti' --driver 556.12 --wsl --glibc 2.39 --explain",
-        "The driver is the Windows one, so it is compared with the Windows column (528.33 for CUDA 12).",
+        "The driver is the Windows one, so it is compared with the Windows column (528.33 for CUDA 12). Nothing is compiled under WSL 2 unless "
+        "--build asks: then the adapter gets the Turing kernels of flash-attn 1.0.9.",
         Machine(
             (Gpu("GeForce RTX 2080 Ti", "7.5", 11264),),
             Driver("556.12"),
@@ -62,7 +64,7 @@ MACHINES: tuple[tuple[str, str, str, Machine], ...] = (
     (
         "An RTX 2080 Ti beside an RTX 4090",
         "provision plan --gpu 'RTX 2080 Ti' --gpu 'RTX 4090' --driver 550.54.15 --glibc 2.35 --explain",
-        "One environment for both runs what both can run. The plan says how to get flash-attn on the 4090.",
+        "One environment for both runs what both can run. The plan says how to get flash-attn on the 4090, and why the adapter is not the default.",
         Machine((Gpu("GeForce RTX 2080 Ti", "7.5", 11264), Gpu("GeForce RTX 4090", "8.9", 24576)), Driver("550.54.15"), UBUNTU),
     ),
 )

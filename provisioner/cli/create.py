@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from provisioner import paths
 from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
 from provisioner.cli.selection import Selection, selecting
@@ -84,7 +85,7 @@ def _plan(machine: Machine, selection: Selection) -> Plan:
     from provisioner.planning.catalog import load_catalog
     from provisioner.planning.plan import make_plan
 
-    return make_plan(machine, selection.request, load_catalog(selection.recipe_dirs))
+    return make_plan(machine, selection.request, load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir()))
 
 
 def _read_lock(path: Path) -> tuple[Lock, Plan]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from provisioner import paths
 from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
 
@@ -68,7 +69,7 @@ def command(
     )
     with output.progress():
         machine = with_sources(probe(python=target), settings, ())
-        plan = plan_beside(machine, request, load_catalog())
+        plan = plan_beside(machine, request, load_catalog(wheelhouse=paths.wheelhouse_dir()))
         if not output.as_json and not output.quiet:
             for line in plan_lines(machine, plan):
                 output.say(line)

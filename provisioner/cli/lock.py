@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from provisioner import paths
 from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
 from provisioner.cli.selection import Selection, selecting
@@ -49,7 +50,7 @@ def command(
     with output.progress():
         machine = with_sources(selection.machine, settings, channels)
         require_index(machine)
-        plan = make_plan(machine, selection.request, load_catalog(selection.recipe_dirs))
+        plan = make_plan(machine, selection.request, load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir()))
         toolchain = requirements(plan, machine, cuda_toolkit)
         options = LockOptions(channels, _date(exclude_newer), toolchain)
         lock = make_lock(plan, machine, settings, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from provisioner import paths
 from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
 from provisioner.cli.selection import Selection, selecting
@@ -27,7 +28,7 @@ def command(selection: Selection, explain: bool, output: Output, offline: bool, 
     from provisioner.planning.catalog import load_catalog
     from provisioner.planning.plan import make_plan
 
-    catalog = load_catalog(selection.recipe_dirs)
+    catalog = load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir())
     try:
         plan = make_plan(selection.machine, selection.request, catalog)
     except NoRoute as error:

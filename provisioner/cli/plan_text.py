@@ -24,7 +24,9 @@ def plan_lines(machine: Machine, plan: Plan) -> Iterator[str]:
         yield _line("beside it", ", ".join(beside))
     yield _line("attention", plan.attention)
     if plan.toolkit:
-        yield _line("compiler", f"nvcc {plan.toolkit}, C++{plan.cxx_standard}, {_kernels(plan.flash_attn)}")
+        yield _line(
+            "compiler", ", ".join(filter(None, (f"nvcc {plan.toolkit}", f"C++{plan.cxx_standard}", _kernels(plan.flash_attn))))
+        )
     for name, value in plan.activation.items():
         yield _line("activation", f"{name}={value}")
     if plan.driver_floor:
@@ -81,6 +83,11 @@ def _flash_attn(plan: Plan) -> str:
     if plan.route is Route.WHEEL:
         maker = f"{found.trust} wheel" if found.trust else "wheel"
         return f"{found.version}, {maker} with {held}: {found.filename}"
+    if plan.route is Route.SHIM:
+        kernels = (
+            f"the {held} kernels of {found.filename}, compiled here" if held else "PyTorch's own kernels, nothing to compile"
+        )
+        return f"{found.version}, the 2.x adapter over {kernels}"
     return f"{found.version}, compiled here for {held}"
 
 

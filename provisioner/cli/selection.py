@@ -234,7 +234,7 @@ def kernels_of(preset: str | None, head_dims: str | None, dtypes: str | None, fe
 
 
 def _version(text: str | None, option: str) -> str | None:
-    if text is not None and not re.fullmatch(r"\d+(\.\d+)*(\.?(post|rc|dev)\d+)?", text.strip()):
+    if text is not None and not re.fullmatch(r"\d+(\.\d+)*(\.?(post|rc|dev)\d+)?(\+[a-z0-9.]+)?", text.strip()):
         raise UsageError(f"{option} needs a version, not {text!r}", hints=["for example --torch 2.9.1 --cuda 12.8 --python 3.12"])
     return text.strip() if text is not None else None
 

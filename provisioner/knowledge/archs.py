@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from provisioner.capability import ComputeCapability
 from provisioner.knowledge import tables
 
 
-@dataclass(frozen=True, slots=True)
-class Arch:
+class Arch(msgspec.Struct, frozen=True):
     """An architecture: ``first_cuda`` None where it is older than the tables, ``last_cuda`` None while still supported.
 
     ``flash_attn`` says in words which releases run there. ``integrated`` marks the Tegra line before Thor: binaries for discrete GPUs

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+
+import msgspec
 
 from provisioner.knowledge import tables
 
 
-@dataclass(frozen=True, slots=True)
-class HostCompilers:
+class HostCompilers(msgspec.Struct, frozen=True):
     """What one nvcc accepts: the highest major of gcc and clang (inclusive), MSVC's ``_MSC_VER`` range.
 
     ``torch_gcc_max`` is the highest gcc major that torch's extension builder lets pass, None where it only warns.

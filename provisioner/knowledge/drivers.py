@@ -6,15 +6,15 @@ Under WSL the driver calls itself by its Windows number, so a WSL machine asks w
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+
+import msgspec
 
 from provisioner.knowledge import tables
 
 Version = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BundledDriver:
+class BundledDriver(msgspec.Struct, frozen=True):
     """The driver that a CUDA toolkit brings along; ``update`` is 0 for the first release of that CUDA version."""
 
     cuda: str
@@ -25,8 +25,7 @@ class BundledDriver:
     date: str
 
 
-@dataclass(frozen=True, slots=True)
-class MinorCompatibility:
+class MinorCompatibility(msgspec.Struct, frozen=True):
     """The lowest driver that runs every toolkit of one CUDA major (minor-version compatibility, CUDA 11 on)."""
 
     cuda_major: int
@@ -37,8 +36,7 @@ class MinorCompatibility:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DriverBranch:
+class DriverBranch(msgspec.Struct, frozen=True):
     """A release branch such as 535 and the CUDA version that its drivers report."""
 
     branch: int
@@ -47,8 +45,7 @@ class DriverBranch:
     date: str
 
 
-@dataclass(frozen=True, slots=True)
-class JetsonDriver:
+class JetsonDriver(msgspec.Struct, frozen=True):
     """A driver of the Jetson line, which has its own numbers: ``540.4`` is L4T 36.4 and reports CUDA 12.6."""
 
     branch: str
@@ -58,8 +55,7 @@ class JetsonDriver:
     date: str
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardCompatibility:
+class ForwardCompatibility(msgspec.Struct, frozen=True):
     """The ``cuda-compat`` packages of a range of CUDA versions: on which older driver branches they work, and on which GPUs."""
 
     cuda_first: str

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from provisioner.knowledge import tables
 
 
-@dataclass(frozen=True, slots=True)
-class KnownError:
+class KnownError(msgspec.Struct, frozen=True):
     """One entry; ``regex`` finds it in a log, ``threads`` name the reports, a lower ``priority`` is tried first.
 
     ``stage`` is ``install``, ``build``, ``import`` or ``run``; ``sample`` is a line that the regex matches.

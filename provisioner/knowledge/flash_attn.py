@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
+import msgspec
 from packaging.version import Version
 
 from provisioner.knowledge import tables
 
 
-@dataclass(frozen=True, slots=True)
-class FlashAttnRelease:
+class FlashAttnRelease(msgspec.Struct, frozen=True):
     """One release on the package index, which holds source distributions only.
 
     ``archs`` are the compute capabilities that its setup.py can compile (9.0 from nvcc 11.8, 10.0 and 12.0 from nvcc 12.8);
@@ -45,8 +44,7 @@ class FlashAttnRelease:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(msgspec.Struct, frozen=True):
     """Somebody else's attention kernels or adapter; ``archs`` empty means any GPU.
 
     ``provides_flash_attn`` says whether it installs a package named ``flash_attn``; ``cuda_below`` is exclusive. An empty ``head_dims`` means

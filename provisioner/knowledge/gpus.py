@@ -6,10 +6,10 @@ generations), and OEM names say nothing at all.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from provisioner.capability import ComputeCapability
 from provisioner.knowledge import tables
@@ -17,8 +17,7 @@ from provisioner.knowledge import tables
 SUGGESTIONS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class GpuModel:
+class GpuModel(msgspec.Struct, frozen=True):
     """A GPU model: ``memory_mib`` is None where the name leaves it open, ``family`` is the architecture's name."""
 
     name: str
@@ -66,6 +65,8 @@ def suggest(name: str) -> tuple[str, ...]:
         plain.setdefault(model.compute_capability, model)
     if plain:
         return tuple(model.name for model in plain.values())[:SUGGESTIONS]
+    import difflib  # imported where a name is unknown: not at every start
+
     spellings = {" ".join(_ordered_words(model.name)): model.name for model in models()}
     near = difflib.get_close_matches(" ".join(_ordered_words(name)), spellings, n=SUGGESTIONS, cutoff=0.6)
     return tuple(spellings[key] for key in near)
@@ -145,12 +146,9 @@ def _by_name() -> dict[str, GpuModel]:
 
 
 @functools.cache
-def _by_word() -> dict[str, tuple[GpuModel, ...]]:
-    found: dict[str, list[GpuModel]] = {}
-    for model in models():
-        for word in _words(model.name):
-            found.setdefault(word, []).append(model)
-    return {word: tuple(named) for word, named in found.items()}
+def _squeezed() -> tuple[tuple[str, GpuModel], ...]:
+    """The models with their names in small letters and digits alone, in which each word of a name is found as it is."""
+    return tuple(("".join(filter(str.isalnum, model.name.lower())), model) for model in models())
 
 
 def _matches(name: str) -> list[GpuModel]:
@@ -181,8 +179,9 @@ def _matches_of_cut_name(whole: str, start: str) -> list[GpuModel]:
 
 
 def _with_words(asked: frozenset[str]) -> list[GpuModel]:
-    rarest = min((_by_word().get(word, ()) for word in asked), key=len, default=models())
-    return [model for model in rarest if asked <= _words(model.name)]
+    literal = asked.difference(_SPELLINGS.values())
+    named = (model for text, model in _squeezed() if all(word in text for word in literal))
+    return [model for model in named if asked <= _words(model.name)]
 
 
 def _plainness(model: GpuModel) -> tuple[int, int]:
@@ -197,4 +196,4 @@ def _plainest(matches: list[GpuModel], size: int | None) -> GpuModel:
         return plain[0]
     memory = {model.memory_mib for model in plain}
     shared = memory.pop() if len(memory) == 1 else size
-    return replace(plain[0], name=_FORM_IN_NAME.sub("", plain[0].name), memory_mib=shared, chip=None)
+    return msgspec.structs.replace(plain[0], name=_FORM_IN_NAME.sub("", plain[0].name), memory_mib=shared, chip=None)

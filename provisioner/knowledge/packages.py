@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
 
+import msgspec
 from packaging.version import Version
 
 from provisioner.capability import ComputeCapability
 from provisioner.knowledge import archs, tables
 
 
-@dataclass(frozen=True, slots=True)
-class Xformers:
+class Xformers(msgspec.Struct, frozen=True):
     """An xformers release: ``torch`` is its requirement (``torch==2.8.0``).
 
     ``flash_attn_min`` and ``flash_attn_max`` bound, inclusively, the flash-attn beside which it can be imported; ``compare`` says how much of
@@ -46,8 +45,7 @@ class Xformers:
         return _accepts(self, version)
 
 
-@dataclass(frozen=True, slots=True)
-class Triton:
+class Triton(msgspec.Struct, frozen=True):
     """A triton release: ``torch`` lists the releases that require exactly it.
 
     ``min_compute_capability`` is what its code still compiles for, ``tested_compute_capability`` what its authors ask for.
@@ -64,8 +62,7 @@ class Triton:
     date: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bitsandbytes:
+class Bitsandbytes(msgspec.Struct, frozen=True):
     """The architectures in bitsandbytes' library for a range of CUDA versions, over a range of its releases."""
 
     first: str
@@ -78,8 +75,7 @@ class Bitsandbytes:
     date: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unsloth:
+class Unsloth(msgspec.Struct, frozen=True):
     """An unsloth release: ``requires`` maps a package to the versions that it accepts."""
 
     unsloth: str
@@ -88,7 +84,7 @@ class Unsloth:
     released: str
     source: str
     date: str
-    requires: dict[str, str] = field(default_factory=dict)
+    requires: dict[str, str] = {}
     note: str | None = None
 
     def accepts(self, package: str, version: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 
@@ -107,7 +107,7 @@ def _keep_hash(file: ReleaseFile, before: ReleaseFile | None) -> ReleaseFile:
     """A hash that was known before stays where the list states none (files uploaded before mid-2025)."""
     if file.sha256 is not None or before is None or before.sha256 is None:
         return file
-    return replace(file, sha256=before.sha256)
+    return msgspec.structs.replace(file, sha256=before.sha256)
 
 
 def _nothing_reached(failures: list[SourceUnreachable], date: str) -> ProvisionError:

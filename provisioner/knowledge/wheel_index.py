@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -19,8 +18,7 @@ from provisioner.knowledge.wheel_lists import Line, Shelf, WheelLists
 SHIPPED = Path(__file__).with_name("wheels.json")
 
 
-@dataclass(frozen=True, slots=True)
-class Wheel:
+class Wheel(msgspec.Struct, frozen=True):
     """One prebuilt wheel.
 
     ``cuda`` is ``12`` or ``12.8`` as the name states it; ``torch`` the torch line (``2.9``), ``torch_release`` what the name says (maybe ``2.9.1``);
@@ -53,8 +51,7 @@ class Wheel:
     release: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CondaBuild:
+class CondaBuild(msgspec.Struct, frozen=True):
     """A flash-attn build on conda-forge: only for conda-forge's own pytorch, never for a torch from pip.
 
     ``sha256`` and ``build`` are set where a channel record was read; else the row covers all that the feedstock makes.
@@ -74,8 +71,7 @@ class CondaBuild:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WheelPlace:
+class WheelPlace(msgspec.Struct, frozen=True):
     """Somewhere else that serves flash-attn: for hints alone. ``archs`` empty means that they are not stated."""
 
     name: str
@@ -93,7 +89,7 @@ class WheelIndex:
     def __init__(self, lists: WheelLists) -> None:
         self.lists = lists
         self._by_torch: dict[str, tuple[Wheel, ...]] = {}
-        self._found: dict[tuple[str, str, str, str], tuple[Wheel, ...]] = {}
+        self._found: dict[tuple[str, str, str, str, str | None], tuple[Wheel, ...]] = {}
 
     @property
     def date(self) -> str:
@@ -118,20 +114,31 @@ class WheelIndex:
     def for_torch(self, torch: str) -> tuple[Wheel, ...]:
         """Return the wheels for a torch line (``"2.9"``)."""
         if torch not in self._by_torch:
-            lines = ((shelf, line) for shelf in self.lists.shelves for line in shelf.torch.get(torch, ()))
-            self._by_torch[torch] = tuple(wheel for shelf, line in lines for wheel in _wheels(shelf, line, torch))
+            self._by_torch[torch] = tuple(wheel for shelf, line in self._lines(torch) for wheel in _wheels(shelf, line, torch))
         return self._by_torch[torch]
 
-    def find(self, torch: str, python: str, platform: str, *, distribution: str = "flash_attn") -> tuple[Wheel, ...]:
-        """Return the wheels for a torch line (``"2.9"``), an interpreter tag (``"cp312"``) and a platform (``"linux_x86_64"``)."""
-        key = (torch, python, platform, distribution)
+    def find(
+        self, torch: str, python: str, platform: str, *, version: str | None = None, distribution: str = "flash_attn"
+    ) -> tuple[Wheel, ...]:
+        """Return the wheels for a torch line (``"2.9"``), an interpreter tag (``"cp312"``) and a platform (``"linux_x86_64"``).
+
+        Lines that cannot hold one are not even parsed: with a ``version`` this takes a hundredth of `for_torch`.
+        """
+        key = (torch, python, platform, distribution, version)
         if key not in self._found:
+            start = f"{distribution}-{version}+" if version else f"{distribution}-"
+            lines = ((shelf, line) for shelf, line in self._lines(torch) if line[1].startswith(start))
             self._found[key] = tuple(
                 wheel
-                for wheel in self.for_torch(torch)
-                if wheel.distribution == distribution and wheel.platform == platform and _runs_in(wheel, python)
+                for shelf, line in lines
+                if wheel_lists.mentions(line, python, platform)
+                for wheel in _wheels(shelf, line, torch, python)
+                if wheel.platform == platform and _runs_in(wheel, python)
             )
         return self._found[key]
+
+    def _lines(self, torch: str) -> Iterator[tuple[Shelf, Line]]:
+        return ((shelf, line) for shelf in self.lists.shelves for line in shelf.torch.get(torch, ()))
 
 
 def updated_index_path() -> Path:
@@ -182,9 +189,11 @@ def _minor(tag: str) -> int:
     return int(tag.removeprefix("cp3").rstrip("t"))
 
 
-def _wheels(shelf: Shelf, line: Line, torch: str) -> Iterator[Wheel]:
-    """Yield the wheels of a line: they differ in Python, URL and hash alone, so the rules are asked once."""
-    files = list(wheel_lists.files_of(shelf, line))
+def _wheels(shelf: Shelf, line: Line, torch: str, python: str | None = None) -> Iterator[Wheel]:
+    """Yield the wheels of a line (for a Python tag): they differ in Python, URL and hash alone, so the rules are asked once."""
+    files = list(wheel_lists.files_of(shelf, line, python))
+    if not files:
+        return
     name = wheel_names.parse(files[0].filename)
     assert name is not None, line  # only names that parse are folded
     source, release = shelf.source, line[0]

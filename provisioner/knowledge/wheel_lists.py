@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
+
+import msgspec
 
 from provisioner.knowledge import wheel_names
 
@@ -19,8 +20,7 @@ Place = tuple[str, str, str, str, str, str, str]
 _TAGS = re.compile(r"-((?:cp\d+|py3)-[a-z0-9]+)-(?=[A-Za-z0-9_.]+\.whl$)")
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseFile:
+class ReleaseFile(msgspec.Struct, frozen=True):
     """One wheel at one URL as a list states it; ``size`` is in bytes, ``date`` is the day of the list."""
 
     url: str
@@ -43,8 +43,7 @@ class ReleaseFile:
         return unquote(self.url.partition("?")[0].rpartition("/")[2])
 
 
-@dataclass(slots=True)
-class Shelf:
+class Shelf(msgspec.Struct):
     """Files of one source whose URLs are ``base`` + release + ``/`` + name (``+`` written as ``plus``) + ``suffix``, by torch minor."""
 
     source: str
@@ -54,11 +53,10 @@ class Shelf:
     base: str
     plus: str
     suffix: str
-    torch: dict[str, list[Line]] = field(default_factory=dict)
+    torch: dict[str, list[Line]] = {}
 
 
-@dataclass(slots=True)
-class WheelLists:
+class WheelLists(msgspec.Struct):
     """The index: the day of its newest list, and the shelves."""
 
     date: str
@@ -100,15 +98,23 @@ def unfold(lists: WheelLists) -> Iterator[ReleaseFile]:
                 yield from files_of(shelf, line)
 
 
-def files_of(shelf: Shelf, line: Line) -> Iterator[ReleaseFile]:
-    """Yield the files that share a line of a shelf."""
+def files_of(shelf: Shelf, line: Line, python: str | None = None) -> Iterator[ReleaseFile]:
+    """Yield the files that share a line of a shelf; with ``python`` (``cp312``) those of other plain tags are left out."""
     release, template, tokens = line
     written = quote(template, safe="+*").replace("+", shelf.plus)
     head, _, tail = (f"{shelf.base}{release}/{written}" if release else f"{shelf.base}{written}").partition("*")
     for token in tokens.split(" "):
+        if python is not None and token.partition("=")[0] != python and "-" not in token:
+            continue
         tag, sha256, size = _untoken(token)
         url = f"{head}{tag}{tail}{shelf.suffix}"
         yield ReleaseFile(url, shelf.source, shelf.trust, shelf.evidence, shelf.date, sha256, size)
+
+
+def mentions(line: Line, python: str, platform: str) -> bool:
+    """Say whether a line may hold a wheel for an interpreter tag and a platform, without parsing it; abi3 wheels may always fit."""
+    processor = platform.rpartition("_")[2] if platform.startswith("win") else platform.partition("_")[2]
+    return line[1].endswith(f"{processor}.whl") and (f"{python}" in line[2] or "abi3" in line[2])
 
 
 def _place(file: ReleaseFile) -> tuple[Place, str]:

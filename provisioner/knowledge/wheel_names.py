@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 _NAME = re.compile(
     r"(?P<distribution>flash_attn(?:_3)?)-(?P<version>[^+-]+)\+(?P<local>[^-]+)"
@@ -17,8 +18,7 @@ _LOCAL = re.compile(
 _GLIBC = re.compile(r"manylinux_2_(\d+)_|(manylinux2014)_")
 
 
-@dataclass(frozen=True, slots=True)
-class WheelName:
+class WheelName(msgspec.Struct, frozen=True):
     """The parts of a file name; ``cuda`` is a major alone (``12``) where the name gives no more, ``abi`` None where it gives none.
 
     ``python`` is the tag of the interpreter with its ABI flags (``cp312``, ``cp313t``), ``cp39`` with ``any_later`` for abi3 wheels.

@@ -23,11 +23,18 @@ CHANNEL_NVCC_FIRST = (12, 0)
 
 def build_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
     """The user's or the recipe's choice between building and not building."""
-    if draft.route is Route.WHEEL and request.kernels is not None:
-        return Verdict("kernel-selection", "a choice of kernels means compiling: a wheel holds what its maker chose")
-    if draft.route is Route.WHEEL and situation.build is BuildChoice.ALWAYS:
+    by_kernels = request.kernels is not None and request.build is not BuildChoice.ALWAYS  # a wheel that holds them will do
+    if draft.route is Route.WHEEL and situation.build is BuildChoice.ALWAYS and not by_kernels:
         return Verdict("build-asked", "--build asks for flash-attn compiled here")
-    if draft.route is Route.SOURCE and situation.build is BuildChoice.NEVER:
+    if draft.adapter is not None and request.kernels is not None:
+        return Verdict(
+            "kernel-selection", "a choice of kernels is for flash-attn 2.x's own; the adapter's kernels are not chosen singly"
+        )
+    if draft.adapter is not None and not draft.compiles and situation.build is BuildChoice.ALWAYS:
+        return Verdict(
+            "build-asked", "--build asks for kernels compiled here, and the adapter over PyTorch's kernels compiles none"
+        )
+    if draft.compiles and situation.build is BuildChoice.NEVER:
         if request.build is BuildChoice.NEVER:
             return Verdict("build-not-allowed", "--no-build forbids compiling")
         return Verdict("build-not-asked", situation.build_reason or "the recipe compiles only with --build")
@@ -41,7 +48,7 @@ def python_rule(situation: Situation, draft: Draft, request: Request, catalog: C
     if draft.python not in situation.pythons:
         have = ", ".join(sorted(situation.pythons, key=numbers))
         return Verdict("python-unavailable", f"the venv backend uses a Python of this machine, which has {have}")
-    if draft.route is Route.SOURCE and not situation.pythons[draft.python]:
+    if draft.compiles and not situation.pythons[draft.python]:
         text = f"Python {draft.python} lies here without its headers (Python.h), which a build includes"
         return Verdict("python-headers-missing", text)
     return None
@@ -49,7 +56,7 @@ def python_rule(situation: Situation, draft: Draft, request: Request, catalog: C
 
 def nvcc_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
     """For a build: is there an nvcc that knows the GPU, and with the venv backend a host compiler that it takes."""
-    if draft.route is not Route.SOURCE:
+    if not draft.compiles:
         return None
     return _nvcc_verdict(situation, draft, catalog) or _compiler_verdict(situation, draft, catalog)
 
@@ -61,7 +68,7 @@ def _nvcc_verdict(situation: Situation, draft: Draft, catalog: Catalog) -> Verdi
         place = "the package index has a compiler for CUDA 13 only" if situation.backend == "venv" else "channels start at 12.0"
         text = f"compiling for torch with CUDA {wanted} needs an nvcc {wanted.split('.')[0]}.x: none on this machine, and {place}"
         return Verdict("nvcc-unavailable", text)
-    for arch in build_archs(situation.capabilities):
+    for arch in compiled_archs(situation, draft):
         first, last = catalog.cuda_range(arch)
         if first and numbers(cuda) < first:
             return Verdict("nvcc-lacks-arch", f"nvcc {cuda} does not know {arch.sm}, which came with CUDA {first[0]}.{first[1]}")
@@ -101,6 +108,11 @@ def nvcc_for(situation: Situation, draft: Draft) -> str | None:
         return cuda
     same = [toolkit for toolkit in situation.toolkits if toolkit[:1] == wanted[:1]]
     return ".".join(str(number) for number in max(same)) if same else None
+
+
+def compiled_archs(situation: Situation, draft: Draft) -> tuple[ComputeCapability, ...]:
+    """Return the architectures that a draft is compiled for on this machine; those of an adapter's kernels are fixed."""
+    return draft.adapter.archs if draft.adapter is not None else build_archs(situation.capabilities)
 
 
 def build_archs(capabilities: tuple[ComputeCapability, ...]) -> tuple[ComputeCapability, ...]:

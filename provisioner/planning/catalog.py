@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
+
+from msgspec import structs
 
 from provisioner.capability import ComputeCapability
 from provisioner.knowledge import archs, compilers, flash_attn, packages, torch_builds, wheel_index
 from provisioner.planning import drafts
 from provisioner.planning.flaws import flaw
 from provisioner.planning.numbers import minor, numbers
+from provisioner.planning.own_wheels import read_wheelhouse
 from provisioner.planning.recipe import Recipe, Stack
 from provisioner.planning.recipes import load_recipes
 from provisioner.planning.stock import Draft, Partners, ReleaseStock, TorchStock, WheelStock
@@ -25,12 +27,19 @@ NEWEST_TRIED = 6
 
 
 class Catalog:
-    """Recipes, torch builds, wheels and releases. Look-ups are remembered; nothing here changes after loading."""
+    """Recipes, torch builds, wheels and releases. Look-ups are remembered; nothing here changes after loading.
 
-    def __init__(self, recipes: Sequence[Recipe], wheels: wheel_index.WheelIndex) -> None:
+    ``own`` are the wheels of the user's wheelhouse.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], wheels: wheel_index.WheelIndex, own: Sequence[WheelStock] = ()) -> None:
         self.recipes = tuple(recipes)
         self.wheel_index = wheels
-        self._wheels: dict[tuple[str, str, str, str], tuple[WheelStock, ...]] = {}
+        self.own = tuple(own)
+        self._own: dict[tuple[str, str, str, str, str], list[WheelStock]] = {}
+        for wheel in own:
+            self._own.setdefault((wheel.version, wheel.torch, wheel.python, wheel.processor, wheel.system), []).append(wheel)
+        self._wheels: dict[tuple[str, str, str, str, str], tuple[WheelStock, ...]] = {}
         self._drafts: dict[tuple[object, ...], tuple[Draft, ...]] = {}
 
     def drafts(self, recipes: Sequence[Recipe], request: Request, processor: str, platform: str | None) -> tuple[Draft, ...]:
@@ -45,10 +54,17 @@ class Catalog:
         stacks = tuple(stack for recipe in recipes for stack in recipe.stacks)
         found = list(drafts.listed(self, stacks, platform, processor))
         if platform is None and drafts.pins_versions(request, stacks):
-            only_none = all(stack.route is Route.NONE for stack in stacks)
-            found += drafts.pinned(self, request, stacks, processor, Route.NONE if only_none else Route.WHEEL)
+            found += drafts.pinned(self, request, stacks, processor)
         unique = {draft.id: draft for draft in reversed(found)}
-        return [replace(draft, flaw=flaw(draft, request, self, processor)) for draft in reversed(unique.values())]
+        groups: dict[tuple[int, Route, str | None], int] = {}
+        return [
+            structs.replace(
+                draft,
+                flaw=flaw(draft, request, self, processor),
+                group=groups.setdefault((id(draft.stack), draft.route, None if draft.wheel else draft.version), len(groups)),
+            )
+            for draft in reversed(unique.values())
+        ]
 
     def torch(self, stack: Stack, processor: str) -> TorchStock | None:
         """Return the torch build that a stack means on this processor, None where there is none."""
@@ -75,14 +91,21 @@ class Catalog:
         """Say whether some torch build that a wheel is for has kernels for every GPU."""
         return any(all(build.runs_on(capability) for capability in capabilities) for build in _builds_for(wheel))
 
-    def wheels(self, torch: str, python: str, processor: str, system: str) -> tuple[WheelStock, ...]:
-        """Return the wheels for a torch minor, a Python tag (``cp312``) and a platform."""
-        key = (torch, python, processor, system)
+    def wheels(self, version: str, torch: str, python: str, processor: str, system: str) -> tuple[WheelStock, ...]:
+        """Return the wheels of a flash-attn version for a torch minor, a Python tag (``cp312``) and a platform."""
+        key = (version, torch, python, processor, system)
         if key not in self._wheels:
             platform = "win_amd64" if system == "windows" else f"linux_{processor}"
-            found = self.wheel_index.find(torch, python, platform)
-            self._wheels[key] = tuple(_wheel_stock(wheel) for wheel in found)
+            found = self.wheel_index.find(torch, python, platform, version=version)
+            self._wheels[key] = (
+                *self.own_wheels(version, torch, python, processor, system),
+                *(_wheel_stock(wheel) for wheel in found),
+            )
         return self._wheels[key]
+
+    def own_wheels(self, version: str, torch: str, python: str, processor: str, system: str) -> tuple[WheelStock, ...]:
+        """Return the same of the user's own wheelhouse."""
+        return tuple(self._own.get((version, torch, python, processor, system), ()))
 
     def all_wheels(self) -> Iterator[WheelStock]:
         """Yield every wheel of the index."""
@@ -139,9 +162,18 @@ class Catalog:
         return _cuda_range(capability)
 
 
+def load_catalog(recipe_dirs: tuple[Path, ...] = (), *, wheelhouse: Path | None = None) -> Catalog:
+    """Return the catalog with the shipped recipes and those of further folders, and the wheels of ``wheelhouse`` as it is now.
+
+    Raise `UsageError` for a bad recipe.
+    """
+    if wheelhouse is not None and (own := read_wheelhouse(wheelhouse)):
+        return Catalog(load_recipes(recipe_dirs), wheel_index.load(), own)
+    return _catalog(recipe_dirs)
+
+
 @lru_cache(maxsize=8)
-def load_catalog(recipe_dirs: tuple[Path, ...] = ()) -> Catalog:
-    """Return the catalog with the shipped recipes and those of further folders. Raise `UsageError` for a bad recipe."""
+def _catalog(recipe_dirs: tuple[Path, ...]) -> Catalog:
     return Catalog(load_recipes(recipe_dirs), wheel_index.load())
 
 

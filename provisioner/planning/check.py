@@ -7,6 +7,7 @@ from pathlib import Path
 
 from provisioner.compat import tomllib
 from provisioner.errors import UsageError
+from provisioner.planning.adapters import KERNELS, adapter
 from provisioner.planning.catalog import Catalog, load_catalog
 from provisioner.planning.drafts import of_stack, torch_label
 from provisioner.planning.flaws import flaw
@@ -44,8 +45,11 @@ def _check_stack(stack: Stack, catalog: Catalog) -> Iterator[str]:
     drafts = list(of_stack(catalog, stack, torch, 0, processor))
     if not drafts and stack.route is not Route.NONE:
         yield f"no flash-attn of {', '.join(stack.flash_attn)} is known as {stack.route} for torch {torch_label(torch)}"
-    flaws = {draft.id: flaw(draft, Request(), catalog, processor) for draft in drafts}
-    if drafts and all(flaws.values()):
+    for version in stack.flash_attn if stack.route is Route.SHIM else ():
+        if adapter(catalog, version) is None:
+            yield f"the adapter has no version {version} (its labels: {', '.join(KERNELS)})"
+    flaws = {draft.id: flaw(draft, Request(), catalog, processor) for draft in drafts if draft.route is stack.route}
+    if flaws and all(flaws.values()):
         for name, verdict in flaws.items():
             yield f"{name}: {verdict.reason}" if verdict else name
     partners = catalog.partners(stack.torch)

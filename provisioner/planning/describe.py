@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from provisioner.knowledge import drivers, packages
 from provisioner.machine.facts import Machine
-from provisioner.planning.build_rules import build_archs, nvcc_for
+from provisioner.planning.adapters import describe_kernels
+from provisioner.planning.build_rules import compiled_archs, nvcc_for
 from provisioner.planning.driver_rules import first_driver, needs_forward_compatibility
 from provisioner.planning.estimates import estimates
 from provisioner.planning.kernels import UNSLOTH
@@ -28,9 +29,8 @@ def describe(
 ) -> Plan:
     """Return the plan of the best accepted draft."""
     here, draft, recipe = judgement.situation, judgement.accepted[0], judgement.recipes[0]
-    source = draft.route is Route.SOURCE
-    kernels = (request.kernels or UNSLOTH) if source else None
-    archs = tuple(arch.sm for arch in build_archs(here.capabilities))
+    kernels = (request.kernels or UNSLOTH) if draft.route is Route.SOURCE else None
+    archs = tuple(arch.sm for arch in compiled_archs(here, draft))
     activation = {name: value for part in judgement.recipes for name, value in part.activation.items()}
     return Plan(
         recipe=recipe.name,
@@ -44,12 +44,12 @@ def describe(
         triton=draft.stack.triton,
         torch_index=draft.torch.index,
         backend=here.backend,
-        attention=attention(here, draft, recipe.attention.path),
+        attention=attention(here, draft, recipe.attention.path, request),
         gpu_classes=tuple(cc.sm for cc in here.capabilities) if here.gpu_needed else (),
         requirements=requirements(here, draft, recipe, request),
         conda_specs=() if here.native_windows else conda_specs(here, draft, catalog),
-        toolkit=nvcc_for(here, draft) if source else None,
-        cxx_standard=cxx_standard(draft) if source else None,
+        toolkit=nvcc_for(here, draft) if draft.compiles else None,
+        cxx_standard=cxx_standard(draft) if draft.compiles else None,
         activation={**activation, **draft.stack.activation},
         driver_floor=driver_floor(here, draft),
         estimates=estimates(here, draft, kernels, len(archs)),
@@ -59,22 +59,33 @@ def describe(
 
 
 def flash_attn(draft: Draft, kernels: KernelSelection | None, archs: tuple[str, ...]) -> FlashAttn | None:
-    """Return the flash-attn of a plan: the wheel, or the release with what it will be compiled for."""
+    """Return the flash-attn of a plan: the wheel, the release with what it will be compiled for, or the adapter with its kernels' source."""
     if draft.wheel is not None:
         wheel = draft.wheel
         held = tuple(arch.sm for arch in wheel.archs)
-        return FlashAttn(wheel.version, wheel.url, wheel.sha256, held, wheel.filename, wheel.trust)
+        return FlashAttn(wheel.version, wheel.url, wheel.sha256, held, wheel.filename, wheel.trust, wheel.kernels)
     if draft.release is not None:
         release = draft.release
         return FlashAttn(release.version, None, release.sha256, archs, release.filename, Trust.OFFICIAL, kernels)
+    if draft.adapter is not None:
+        source = draft.adapter.source
+        return FlashAttn(
+            draft.adapter.version,
+            sha256=source.sha256 if source else None,
+            archs=archs,
+            filename=source.filename if source else None,
+        )
     return None
 
 
-def attention(here: Situation, draft: Draft, path: str | None) -> str:
-    """Return the attention path that will run; without flash-attn that is xformers where it is installed, else SDPA."""
+def attention(here: Situation, draft: Draft, path: str | None, request: Request) -> str:
+    """Return the attention path that will run: flash-attn, else what Unsloth takes, which is xformers where it is installed, else SDPA.
+
+    Unsloth never takes the adapter below compute capability 8.0, so the adapter is the path only where Unsloth is left out.
+    """
     if draft.route in (Route.WHEEL, Route.SOURCE):
         return "flash-attn"
-    if draft.route is Route.SHIM:
+    if draft.route is Route.SHIM and (request.only_flash_attn or draft.stack.trimmed):
         return "adapter"
     return "xformers" if path in ("xformers", "flash-attn") and uses_xformers(here, draft) and xformers_loads(draft) else "sdpa"
 
@@ -89,8 +100,7 @@ def xformers_loads(draft: Draft) -> bool:
 
 def cxx_standard(draft: Draft) -> int:
     """Return the C++ standard to compile with: torch's headers may ask for more than flash-attn's own setup.py."""
-    release = draft.release.cxx_standard if draft.release else 17
-    return max(release, draft.torch.cxx_standard)
+    return max(draft.source.cxx_standard if draft.source else 17, draft.torch.cxx_standard)
 
 
 def driver_floor(here: Situation, draft: Draft) -> str | None:
@@ -105,18 +115,19 @@ def notes(machine: Machine, request: Request, judgement: Judgement, draft: Draft
     """Yield what the user should know about this plan on this machine, what changes something first."""
     here = judgement.situation
     yield from _assumptions(here, draft)
-    yield from _gpus(machine, judgement)
+    yield from _gpus(machine, judgement, draft)
     if draft.route is Route.NONE and here.gpu_needed and here.key.major >= 8:
         yield (
             "flash-attn is left out: no wheel that fits can be had here, and none is compiled (--explain says why, --build asks for it). "
-            f"Unsloth runs on {attention(here, draft, 'flash-attn')} meanwhile; `provision install` adds flash-attn later."
+            f"Unsloth runs on {attention(here, draft, 'flash-attn', request)} meanwhile; `provision install` adds flash-attn later."
         )
     yield from _flash_attn(here, draft)
+    yield from _adapter(here, draft, request)
     yield from _packages(here, draft, request)
     if uses_xformers(here, draft) and not request.only_flash_attn and not xformers_loads(draft):
         yield (
             f"xformers {draft.stack.xformers} is built against CUDA 12: beside this torch `import xformers.ops` works, but its own "
-            f"operators do not load; {attention(here, draft, None)} is what runs."
+            f"operators do not load; {attention(here, draft, None, request)} is what runs."
         )
     yield from _newer_lines(here)
     for recipe in judgement.recipes:
@@ -142,7 +153,7 @@ def _assumptions(here: Situation, draft: Draft) -> Iterator[str]:
         yield f"The C library is not known; the wheel needs glibc {floor} or newer."
 
 
-def _gpus(machine: Machine, judgement: Judgement) -> Iterator[str]:
+def _gpus(machine: Machine, judgement: Judgement, draft: Draft) -> Iterator[str]:
     here = judgement.situation
     if len(here.capabilities) > 1:
         classes = ", ".join(cc.sm for cc in here.capabilities)
@@ -153,6 +164,11 @@ def _gpus(machine: Machine, judgement: Judgement) -> Iterator[str]:
                 f"{here.key.sm} decides here. For flash-attn on {', '.join(cc.sm for cc in better)}, plan for those alone "
                 f"(--gpu {better[0].sm}) and show only them to the program with CUDA_VISIBLE_DEVICES."
             )
+            if draft.route is Route.NONE:
+                yield (
+                    "flash-attn's 2.x functions on all of them come with the adapter (--flash-attn 2.8.3). It is not the default here: Unsloth "
+                    "would run it on the newer GPU in place of xformers, and fail there where a model softcaps (Gemma 2)."
+                )
     for name in sorted({gpu.name or "a GPU" for gpu in nvidia(machine) if gpu.compute_capability is None}):
         yield f"The compute capability of {name} is not known; the plan is for the other GPUs. State it with --gpu sm_XX."
     if any(gpu.partition == "mig" for gpu in machine.gpus):
@@ -166,15 +182,27 @@ def _flash_attn(here: Situation, draft: Draft) -> Iterator[str]:
         yield "This flash-attn wheel was built by a third party; its maker is named in its URL."
     if draft.wheel is not None and draft.wheel.sha256 is None:
         yield "The wheel's sha256 is not known beforehand; it is recorded when the wheel is first fetched."
-    if draft.release is not None and draft.torch.cxx_standard > draft.release.cxx_standard:
+    if draft.source is not None and draft.torch.cxx_standard > draft.source.cxx_standard:
         yield (
-            f"torch {draft.torch.torch} needs C++{draft.torch.cxx_standard}; flash-attn {draft.release.version} asks for "
-            f"C++{draft.release.cxx_standard}, so its setup is patched."
+            f"torch {draft.torch.torch} needs C++{draft.torch.cxx_standard}; flash-attn {draft.source.version} asks for "
+            f"C++{draft.source.cxx_standard}, so its setup is patched."
         )
     if draft.stack.ignore_xformers_range:
         yield "xformers' flash-attn check is switched off at activation; without the activation `import xformers.ops` fails."
     if draft.route is Route.SOURCE and here.jetson:
         yield "The compiler is JetPack's own CUDA toolkit; three jobs at once need about 64 GB on an Orin, so use fewer."
+
+
+def _adapter(here: Situation, draft: Draft, request: Request) -> Iterator[str]:
+    if draft.adapter is None:
+        return
+    yield (
+        f"flash-attn {draft.adapter.version} is an adapter: the functions of flash-attn 2.x over {describe_kernels(draft.adapter)}, so "
+        'transformers\' attn_implementation="flash_attention_2" works here. What the adapter lacks (softcap, for one) raises an error.'
+    )
+    newer = ", ".join(cc.sm for cc in here.capabilities if cc.major >= 8)
+    if newer and not request.only_flash_attn:
+        yield f"On {newer} Unsloth takes the adapter as well, and models with a softcap (Gemma 2) fail there; without it they run."
 
 
 def _newer_lines(here: Situation) -> Iterator[str]:

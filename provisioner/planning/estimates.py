@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provisioner.planning.kernels import UNIT_MEMORY_MIB, build_seconds
-from provisioner.planning.values import Estimates, KernelSelection, Route
+from provisioner.planning.kernels import TURING_MEMORY_MIB, TURING_SECONDS, UNIT_MEMORY_MIB, build_seconds
+from provisioner.planning.values import Estimates, KernelSelection
 
 if TYPE_CHECKING:
     from provisioner.planning.situation import Situation
@@ -26,7 +26,7 @@ UNPACKED = 1.9
 
 
 def estimates(situation: Situation, draft: Draft, kernels: KernelSelection | None, archs: int) -> Estimates:
-    """Return the estimates of a chosen draft; build figures only for a source build."""
+    """Return the estimates of a chosen draft; build figures only where something is compiled."""
     download = draft.torch.size_mib or 800
     download += CUDA_LIBRARIES_MIB if draft.torch.cuda else 0
     download += 0 if draft.stack.trimmed else UNSLOTH_MIB
@@ -34,9 +34,12 @@ def estimates(situation: Situation, draft: Draft, kernels: KernelSelection | Non
         download += WHEEL_MIB.get(len(draft.wheel.archs), 256)
     if situation.backend == "conda":
         download += 60
-    if draft.route is not Route.SOURCE or kernels is None:
+    if not draft.compiles:
         return Estimates(download_mib=download, disk_mib=round(download * UNPACKED))
     download += TOOLCHAIN_MIB
+    if kernels is None:
+        disk = round(download * UNPACKED) + 256
+        return Estimates(download, disk, build_cpu_seconds=TURING_SECONDS, build_memory_mib=TURING_MEMORY_MIB)
     return Estimates(
         download_mib=download,
         disk_mib=round(download * UNPACKED) + 1024,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from provisioner.planning.recipe import Recipe
 from provisioner.planning.recipes import pick
 from provisioner.planning.refusals import is_windows
 from provisioner.planning.rules import judge_draft, judge_stack
-from provisioner.planning.situation import Situation, knows_gpus, nvidia, situation
+from provisioner.planning.situation import Situation, capabilities_of, knows_gpus, nvidia, situation
 from provisioner.planning.stock import Draft
 from provisioner.planning.values import Candidate, Request
 from provisioner.planning.verdict import Verdict
@@ -33,19 +34,19 @@ def judge_all(machine: Machine, request: Request, catalog: Catalog) -> Judgement
     """Return every draft for this machine, judged. Raise `NoRoute` when no recipe is for its GPUs."""
     recipes = choose_recipes(machine, request, catalog)
     here = situation(machine, request, recipes)
-    stacks: dict[tuple[int, str | None], tuple[Verdict | None, bool]] = {}
+    groups: dict[int, tuple[Verdict | None, bool]] = {}
     accepted: list[tuple[tuple[object, ...], Draft]] = []
     rejected: list[tuple[Draft, Verdict]] = []
     for draft in catalog.drafts(recipes, request, here.processor, platform_of(machine, here)):
         verdict, forward = draft.flaw, False
         if verdict is None:
-            key = (id(draft.stack), draft.release.version if draft.release else None)
-            if key not in stacks:
-                stacks[key] = (
+            judged = groups.get(draft.group)
+            if judged is None:
+                judged = groups[draft.group] = (
                     judge_stack(here, draft, request, catalog),
                     needs_forward_compatibility(here, draft.torch.cuda),
                 )
-            verdict, forward = stacks[key]
+            verdict, forward = judged
         verdict = verdict or judge_draft(here, draft, request, catalog)
         if verdict is None:
             accepted.append((rank_key(draft, forward=forward), draft))
@@ -62,7 +63,7 @@ def choose_recipes(machine: Machine, request: Request, catalog: Catalog) -> tupl
         return (_asked_for(request.recipe, catalog), *overlays)
     if not nvidia(machine) and knows_gpus(machine):
         return (next(recipe for recipe in catalog.recipes if recipe.match.gpu == "none"), *overlays)
-    lowest = situation(machine, request).key
+    lowest = capabilities_of(machine)[0]
     for recipe in catalog.recipes:
         if recipe.suits(lowest) and not recipe.overlay:
             return (recipe, *overlays)
@@ -97,6 +98,7 @@ def listed_candidates(judgement: Judgement) -> tuple[Candidate, ...]:
     return (*accepted, *(_rejected(draft, verdict) for draft, verdict in judgement.rejected))
 
 
+@lru_cache(maxsize=65536)
 def _candidate(draft: Draft, rank: int) -> Candidate:
     code = "chosen" if rank == 1 else "fits"
     return Candidate(
@@ -104,6 +106,7 @@ def _candidate(draft: Draft, rank: int) -> Candidate:
     )
 
 
+@lru_cache(maxsize=65536)
 def _rejected(draft: Draft, verdict: Verdict) -> Candidate:
     return Candidate(
         draft.id,

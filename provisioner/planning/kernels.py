@@ -23,6 +23,13 @@ UNIT_SECONDS = {"fwd": 105, "bwd": 156, "split": 230}
 UNIT_MEMORY_MIB = 6150
 """Peak memory of the largest compiler process (a backward unit, measured 2026-11-24)."""
 
+TURING_SECONDS = 620
+"""CPU-seconds of the adapter's Turing kernels: four forward units at 47 s, four backward at 98 s and the binding (flash-attn 1.0.9 for
+sm_75, nvcc 13.0.88, measured 2026-11-24)."""
+
+TURING_MEMORY_MIB = 840
+"""Peak memory of the largest of them (same measurement)."""
+
 MASKS = 2
 """Units come once with and once without the causal mask."""
 
@@ -46,6 +53,14 @@ def kernel_selection(
         dtypes=tuple(dtype for dtype in DTYPES if dtype in dtypes) or base.dtypes,
         features=tuple(feature for feature in FEATURES if feature in features) or base.features,
     )
+
+
+def lacking(held: KernelSelection, wanted: KernelSelection) -> tuple[str, ...]:
+    """Return what a build lacks of a selection, in words; empty when it holds all of it."""
+    dims = (f"head dim {dim}" for dim in wanted.head_dims if dim not in held.head_dims)
+    dtypes = (dtype for dtype in wanted.dtypes if dtype not in held.dtypes)
+    features = (feature for feature in wanted.features if feature not in held.features)
+    return (*dims, *dtypes, *features)
 
 
 def unit_count(kernels: KernelSelection) -> int:

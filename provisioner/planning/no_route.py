@@ -12,7 +12,7 @@ from provisioner.errors import NoRoute, ProvisionError, SourceUnreachable
 from provisioner.machine.facts import Machine
 from provisioner.planning.judging import Judgement, judge_all
 from provisioner.planning.numbers import numbers
-from provisioner.planning.refusals import driver_hint
+from provisioner.planning.refusals import VOLTA, driver_hint
 from provisioner.planning.values import BuildChoice, Candidate, Request, Route
 
 if TYPE_CHECKING:
@@ -123,8 +123,10 @@ def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Ju
     if "release-lacks-arch" in counts:
         missing = here.capabilities[-1]
         yield f"torch's own SDPA needs no flash-attn; FlashAttention 4 (flash-attn-4) is the line to watch for {missing.sm}"
+    if "build-asked" in counts and VOLTA in here.capabilities:
+        yield "a source tree that you know to hold Volta kernels: provision build --source TREE --arch sm_70"
     if "no-kernels-for-gpu" in counts and here.key.major < 8:
-        yield "leave --build, --only, --flash-attn and the kernel options away: Unsloth runs on xformers here"
+        yield "leave --build, --flash-attn and the kernel options away: Unsloth runs on xformers here, beside the 2.x adapter"
 
 
 def _works(machine: Machine, request: Request, catalog: Catalog, *, build: bool = False, community: bool = False) -> bool:

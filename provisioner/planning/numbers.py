@@ -15,6 +15,7 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
+@lru_cache(maxsize=4096)
 def minor(text: str) -> str:
     """Return ``"2.9"`` for ``"2.9.1+cu128"``; shorter text as it is."""
     return ".".join(str(number) for number in numbers(text)[:2])

@@ -16,8 +16,8 @@ def rank_key(draft: Draft, *, forward: bool) -> tuple[object, ...]:
     """Return the sort key of an accepted draft, the best first.
 
     Any flash-attn goes before none. What runs natively goes before what needs the forward-compatibility package (``forward``), a wheel before a build, a
-    wheel with a known hash before one without; then the recipe's order of stacks, Pythons and versions; then who made the
-    wheel, and the name.
+    wheel with a known hash before one without, an adapter with kernels of its own before one without; then the recipe's order of stacks,
+    Pythons and versions; then who made the wheel, and the name.
     """
     wheel = draft.wheel
     return (
@@ -25,6 +25,7 @@ def rank_key(draft: Draft, *, forward: bool) -> tuple[object, ...]:
         forward,
         draft.route is Route.SOURCE,
         wheel is not None and wheel.sha256 is None,
+        draft.adapter is not None and draft.adapter.source is None,
         draft.order,
         TRUST[wheel.trust] if wheel is not None else 0,
         draft.id,

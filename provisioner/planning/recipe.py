@@ -7,7 +7,8 @@ made from them (``python -m tests.planning.test_recipes`` writes it anew).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+
+import msgspec
 
 from provisioner.capability import ComputeCapability
 from provisioner.planning.values import BuildChoice, Route, Trust
@@ -20,8 +21,7 @@ DEFAULT_TRUST = (Trust.WHEELHOUSE, Trust.OFFICIAL, Trust.INDEX)
 _CONDITION = re.compile(r"(>=|<=|==|<|>)\s*(\d{1,2}\.\d)")
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """The machines of a recipe: a condition such as ``">=8.0"`` or ``">=8.0, <9.0"``, or ``gpu = "none"``, or a WSL."""
 
     compute_capability: str | None = None
@@ -29,43 +29,39 @@ class Match:
     wsl: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Attention:
+class Attention(msgspec.Struct, frozen=True):
     """The attention path that will run, and what the user should know about it."""
 
     path: str | None = None
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Packages:
+class Packages(msgspec.Struct, frozen=True):
     """Requirements of an environment; ``flash_attn_runtime`` is what flash-attn itself needs beside torch."""
 
     requirements: tuple[str, ...] = ()
     flash_attn_runtime: tuple[str, ...] = ("einops",)
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
+class Build(msgspec.Struct, frozen=True):
     """Whether flash-attn is compiled when the user says nothing, and the reason to give when it is not."""
 
     default: BuildChoice = BuildChoice.AUTO
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(msgspec.Struct, frozen=True):
     """What verification must show: modules that import, and whether numbers are checked on a GPU."""
 
     imports: tuple[str, ...] = ()
     numerics: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
+class Stack(msgspec.Struct, frozen=True):
     """Versions that go together, and how flash-attn gets there.
 
-    ``pythons`` and ``flash_attn`` are in the order of preference. ``torch_index`` None means: the index that knowledge names
+    ``pythons`` and ``flash_attn`` are in the order of preference; with route ``shim`` they are the adapter's (``2.8.3+aten``), and the stack
+    serves without it too where the adapter does not suit. ``torch_index`` None means: the index that knowledge names
     for this build. ``trimmed`` leaves Unsloth and its packages out. ``torch_archs`` state a torch that knowledge does not know.
     """
 
@@ -84,11 +80,10 @@ class Stack:
     not_on_reason: str | None = None
     ignore_xformers_range: bool = False
     trimmed: bool = False
-    activation: dict[str, str] = field(default_factory=dict)
+    activation: dict[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(msgspec.Struct, frozen=True):
     """One recipe; an ``overlay`` is laid over the one that the GPU picks; ``allow_community`` trusts third-party wheels."""
 
     schema: int
@@ -103,7 +98,7 @@ class Recipe:
     stacks: tuple[Stack, ...] = ()
     overlay: bool = False
     allow_community: bool = False
-    activation: dict[str, str] = field(default_factory=dict)
+    activation: dict[str, str] = {}
 
     def suits(self, capability: ComputeCapability) -> bool:
         """Say whether the recipe is for a GPU of this compute capability."""

@@ -102,7 +102,7 @@ def check(recipe: Recipe) -> list[str]:
         except ValueError as error:
             problems.append(str(error))
     for number, stack in enumerate(recipe.stacks, 1):
-        if stack.route in (Route.WHEEL, Route.SOURCE) and not stack.flash_attn:
+        if stack.route is not Route.NONE and not stack.flash_attn:
             problems.append(f"stack {number} ({stack.torch}) has route {stack.route} but names no flash_attn version")
         if not stack.pythons:
             problems.append(f"stack {number} ({stack.torch}) names no Python")

@@ -46,7 +46,7 @@ def conda_specs(situation: Situation, draft: Draft, catalog: Catalog) -> tuple[s
     """
     subdir = "linux-aarch64" if situation.processor == "aarch64" else "linux-64"
     specs = [f"python {draft.python}.*", "pip"]
-    if draft.route is not Route.SOURCE:
+    if not draft.compiles:
         return (*specs, f"gcc_{subdir}") if draft.torch.cuda else tuple(specs)
     cuda = nvcc_for(situation, draft)
     limit = catalog.gcc_max(cuda or "")

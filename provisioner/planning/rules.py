@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.planning.build_rules import build_rule, not_compilable, nvcc_rule, python_rule
 from provisioner.planning.driver_rules import compiles_ptx, driver_objection, jit_covered, uncovered
+from provisioner.planning.kernels import UNSLOTH, lacking
 from provisioner.planning.numbers import numbers
 from provisioner.planning.recipe import satisfies
 from provisioner.planning.values import BuildChoice, Request, Route, Trust
@@ -45,6 +46,10 @@ def release_rule(situation: Situation, draft: Draft, request: Request, catalog: 
     condition = draft.stack.not_on
     if condition and any(satisfies(cc, condition) for cc in situation.capabilities):
         return Verdict("not-on-this-gpu", draft.stack.not_on_reason or f"this stack is not for GPUs {condition}")
+    if draft.adapter is not None and draft.adapter.archs and not set(draft.adapter.archs) & set(situation.capabilities):
+        return Verdict(
+            "release-lacks-arch", f"no GPU here is {_sms(draft.adapter.archs)}, which the adapter's own kernels are for"
+        )
     if draft.release is not None:
         missing = not_compilable(situation.capabilities, draft.release.archs)
         if missing:
@@ -61,6 +66,20 @@ def route_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
         where = f"{situation.key.sm} has none in any 2.x release" if situation.gpu_needed else "there is no GPU"
         return Verdict("no-kernels-for-gpu", f"flash-attn was asked for, but this stack has no kernels of it: {where}")
     return None
+
+
+def adapter_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """The adapter beside a GPU of compute capability 8.0 or newer: there Unsloth and xformers would take it in place of better kernels.
+
+    Unsloth takes whatever is called flash-attn when device 0 is 8.0 or newer, soft caps included, which the adapter refuses; xformers
+    leaves torch's own flash kernels for it (unsloth 2026.10.9 models/_utils.py, xformers 0.0.35 ops/fmha/flash.py, read 2026-11-25).
+    Below 8.0 neither looks at it.
+    """
+    newer = tuple(cc for cc in situation.capabilities if cc.major >= 8)
+    if draft.adapter is None or not newer or request.flash_attn or request.only_flash_attn:
+        return None
+    text = f"beside {_sms(newer)} Unsloth would run the adapter there in place of xformers, and fail where a model softcaps"
+    return Verdict("adapter-beside-newer-gpu", text)
 
 
 def driver_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
@@ -104,7 +123,7 @@ def source_rule(situation: Situation, draft: Draft, request: Request, catalog: C
 
 
 def wheel_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
-    """Does the wheel hold kernels for every GPU, and load on this C library (#1708, #1762, #2225: `GLIBC_2.32 not found`)."""
+    """Does the wheel hold kernels for every GPU, those that are wanted, and load on this C library (#1708, #1762, #2225)."""
     wheel = draft.wheel
     if wheel is None:
         return None
@@ -112,6 +131,10 @@ def wheel_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     if missing:
         held = ", ".join(arch.sm for arch in wheel.archs) or "no GPU that is known"
         return Verdict("wheel-lacks-arch", f"the wheel holds kernels for {held}, so {_sms(missing)} would find none")
+    if wheel.kernels is None and request.kernels is not None:
+        return Verdict("kernel-selection", "a choice of kernels means compiling: a wheel holds what its maker chose")
+    if wheel.kernels is not None and (absent := lacking(wheel.kernels, request.kernels or UNSLOTH)):
+        return Verdict("kernels-missing", f"the wheel was built without {', '.join(absent)}, which this plan wants")
     if situation.glibc and wheel.glibc and situation.glibc < wheel.glibc:
         return _glibc("the wheel", wheel.glibc, situation.glibc)
     return None
@@ -131,7 +154,7 @@ def trust_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     return None
 
 
-STACK_RULES = (torch_rule, release_rule, route_rule, driver_rule, glibc_rule, build_rule, source_rule, nvcc_rule)
+STACK_RULES = (torch_rule, release_rule, adapter_rule, route_rule, driver_rule, glibc_rule, build_rule, source_rule, nvcc_rule)
 DRAFT_RULES = (wheel_rule, trust_rule, python_rule)
 
 

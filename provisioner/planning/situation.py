@@ -98,14 +98,13 @@ class Situation:
 def situation(machine: Machine, request: Request, recipes: Sequence[Recipe] = ()) -> Situation:
     """Return what the rules need to know; the recipe and its overlays have a say in building and in whom to trust."""
     platform = machine.platform
-    capabilities = tuple(sorted({gpu.capability for gpu in nvidia(machine) if gpu.capability is not None}))
     wsl2 = platform.wsl == "2"
     windows = platform.system == "windows" or (platform.os or "").lower().startswith(("microsoft windows", "windows"))
     glibc = numbers(platform.glibc)[:2] if platform.glibc else None
     pythons = _pythons(machine)
     return Situation(
-        capabilities=capabilities or (ASSUMED_JETSON if is_jetson(machine) else ASSUMED),
-        assumed_gpu=not capabilities and bool(nvidia(machine) or not knows_gpus(machine)),
+        capabilities=capabilities_of(machine),
+        assumed_gpu=not stated_capabilities(machine) and bool(nvidia(machine) or not knows_gpus(machine)),
         processor=processor_of(machine),
         windows_driver=wsl2 or windows,
         native_windows=windows and not wsl2,
@@ -132,6 +131,16 @@ def situation(machine: Machine, request: Request, recipes: Sequence[Recipe] = ()
         allow_community=request.allow_community or any(recipe.allow_community for recipe in recipes),
         gpu_needed=bool(nvidia(machine)) or not knows_gpus(machine),
     )
+
+
+def capabilities_of(machine: Machine) -> tuple[ComputeCapability, ...]:
+    """Return the distinct compute capabilities to plan for, ascending; where none is stated, the one that is assumed."""
+    return stated_capabilities(machine) or (ASSUMED_JETSON if is_jetson(machine) else ASSUMED)
+
+
+def stated_capabilities(machine: Machine) -> tuple[ComputeCapability, ...]:
+    """Return the distinct compute capabilities that the facts state, ascending."""
+    return tuple(sorted({gpu.capability for gpu in nvidia(machine) if gpu.capability is not None}))
 
 
 def build_choice(request: Request, recipes: Sequence[Recipe]) -> BuildChoice:

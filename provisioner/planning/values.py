@@ -98,7 +98,10 @@ class Candidate:
 class FlashAttn:
     """The flash-attn of a plan. For ``source``, ``url`` is None until the sdist is looked up and ``sha256`` is the sdist's.
 
-    ``archs`` are the GPU architectures that will be in the binary, as ``sm_80``; ``kernels`` is set for a source build.
+    ``archs`` are the GPU architectures that will be in the binary, as ``sm_80``; ``kernels`` is set for a source build and for a wheel of
+    the own wheelhouse, whose ``url`` is a ``file:`` one.
+    For ``shim``, ``version`` is the adapter's (``2.8.3+aten``, ``2.8.3+turing109``); what its label compiles is named by ``filename``,
+    ``sha256`` and ``archs``, which ``aten`` leaves empty.
     """
 
     version: str
@@ -126,9 +129,9 @@ class Plan:
 
     ``requirements`` are PyPI requirements for the resolver (flash-attn not among them); ``torch_index`` names the PyTorch
     index that must serve torch (``cu126`` …) or is None where the package index does; ``conda_specs`` are match specs for the
-    conda backend; ``attention`` is the path that will run (``flash-attn``, ``adapter``, ``xformers``, ``sdpa``); ``activation`` are environment
-    variables set on activation; ``driver_floor`` is the lowest driver that runs it; ``toolkit`` is the nvcc version wanted for a build;
-    ``backend`` is ``conda`` or ``venv``.
+    conda backend; ``attention`` is the path that will run (``flash-attn``, ``adapter``, ``xformers``, ``sdpa``), Unsloth's where it is there;
+    ``activation`` are environment variables set on activation; ``driver_floor`` is the lowest driver that runs it; ``toolkit`` is the nvcc
+    version wanted where something is compiled, else None; ``backend`` is ``conda`` or ``venv``.
     """
 
     recipe: str

@@ -10,6 +10,7 @@ import pytest
 from provisioner.cli.app import _run
 from provisioner.codec import to_json
 from tests.planning.machines import machine
+from tests.planning.own_wheels import build_key, store
 
 H100 = machine(
     "NVIDIA H100 80GB HBM3=9.0",
@@ -90,3 +91,15 @@ def test_a_bad_recipe_leaves_with_1(tmp_path: Path, capsys: pytest.CaptureFixtur
     path.write_text("schema = 1\n")
     assert _run(["recipes", "check", str(path)]) == 1
     assert "missing required field" in capsys.readouterr().out
+
+
+def test_a_wheel_of_the_own_wheelhouse_is_taken_and_named_by_its_file(
+    box: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = store(tmp_path / "house", build_key(python="3.11"))
+    monkeypatch.setenv("PROVISION_WHEELHOUSE", str(tmp_path / "house"))
+    assert _run(["plan", "--machine", box, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert (plan["route"], plan["flash_attn"]["trust"], plan["flash_attn"]["sha256"]) == ("wheel", "wheelhouse", stored.sha256)
+    assert plan["flash_attn"]["url"].startswith("file://")
+    assert plan["flash_attn"]["filename"] == stored.path.name

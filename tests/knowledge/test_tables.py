@@ -17,6 +17,7 @@ from provisioner.knowledge import (
     packages,
     tables,
     torch_builds,
+    torch_indexes,
     wheel_index,
 )
 
@@ -36,6 +37,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "jetson_drivers": drivers.jetson,
     "torch_builds": torch_builds.builds,
     "torch_line_compatibility": torch_builds.line_compatibility,
+    "torch_indexes": torch_indexes.torch_indexes,
     "triton": packages.triton,
     "unsloth": packages.unsloth,
     "wheel_places": wheel_index.places,
@@ -56,7 +58,7 @@ def test_every_row_says_where_it_comes_from_and_when_it_was_read(name: str) -> N
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_row_has_no_field_that_the_loader_would_drop(name: str) -> None:
-    known = set(LOADERS[name]()[0].__dataclass_fields__)
+    known = set(LOADERS[name]()[0].__struct_fields__)
     for row in tables.table(name).rows:
         assert set(row) <= known, f"unknown in {name}: {set(row) - known}"
 

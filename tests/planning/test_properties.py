@@ -1,30 +1,47 @@
-"""What holds for every plausible machine: no crash, only real wheels that fit, driver floors, the same plan twice, no worse for better."""
+"""What holds for every plausible machine: no crash, only real wheels that fit, driver floors, the same plan twice, no worse for better.
+
+A third of the machines have a wheelhouse of their own.
+"""
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute, SourceUnreachable
 from provisioner.knowledge import drivers, packages, torch_builds
 from provisioner.machine.facts import Machine
 from provisioner.planning.catalog import Catalog, load_catalog
+from provisioner.planning.kernels import FULL, UNSLOTH, lacking
 from provisioner.planning.numbers import minor, numbers
 from provisioner.planning.plan import make_plan
 from provisioner.planning.situation import is_data_centre
-from provisioner.planning.values import Plan, Request, Route, Trust
+from provisioner.planning.values import KernelSelection, Plan, Request, Route, Trust
 from tests.planning.machines import random_machine, random_request
+from tests.planning.own_wheels import build_key, store
 
 SAMPLE = 5_000
 ALL = 100_000
 
 
+TORCHES = ("2.13.0+cu130", "2.10.0+cu128", "2.9.1+cu128", "2.14.1+cu130")
+SELECTIONS = (UNSLOTH, FULL, KernelSelection("custom", (128,), ("bf16",), UNSLOTH.features))
+ARCHS = (("sm_80",), ("sm_90",), ("sm_80", "sm_90", "sm_100", "sm_120"))
+
+
 @pytest.fixture(scope="module")
-def catalog() -> Catalog:
-    return load_catalog()
+def catalogs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalog, ...]:
+    """The catalog as it is (twice), and with a wheelhouse in which each sort of wheel lies."""
+    root: Path = tmp_path_factory.mktemp("wheelhouse")
+    for torch, kernels, archs, python in itertools.product(TORCHES, SELECTIONS, ARCHS, ("3.11", "3.12")):
+        store(root, build_key(torch, python=python, archs=archs, kernels=kernels))
+    return (load_catalog(), load_catalog(), load_catalog(wheelhouse=root))
 
 
 def plan_or_none(machine: Machine, request: Request, catalog: Catalog) -> Plan | None:
@@ -38,19 +55,20 @@ def plan_or_none(machine: Machine, request: Request, catalog: Catalog) -> Plan |
     return None
 
 
-def test_a_sample_of_plausible_machines(catalog: Catalog) -> None:
-    check_many(catalog, SAMPLE, seed=20261124)
+def test_a_sample_of_plausible_machines(catalogs: tuple[Catalog, ...]) -> None:
+    check_many(catalogs, SAMPLE, seed=20261124)
 
 
 @pytest.mark.slow
-def test_100_000_plausible_machines(catalog: Catalog) -> None:
-    check_many(catalog, ALL, seed=1)
+def test_100_000_plausible_machines(catalogs: tuple[Catalog, ...]) -> None:
+    check_many(catalogs, ALL, seed=1)
 
 
-def check_many(catalog: Catalog, count: int, seed: int) -> None:
+def check_many(catalogs: tuple[Catalog, ...], count: int, seed: int) -> None:
     chance = random.Random(seed)
     planned = 0
-    for _ in range(count):
+    for number in range(count):
+        catalog = catalogs[number % len(catalogs)]
         machine, request = random_machine(chance), random_request(chance)
         plan = plan_or_none(machine, request, catalog)
         if plan is not None:
@@ -69,10 +87,14 @@ def check_plan(machine: Machine, request: Request, plan: Plan, catalog: Catalog)
     check_torch(machine, plan)
     check_driver(machine, plan)
     check_sources(machine, request, plan)
-    if plan.route is Route.WHEEL:
+    if plan.route is Route.WHEEL and plan.flash_attn and plan.flash_attn.trust is Trust.WHEELHOUSE:
+        check_own_wheel(machine, request, plan, catalog)
+    elif plan.route is Route.WHEEL:
         check_wheel(machine, request, plan, catalog)
     if plan.route is Route.SOURCE:
         check_source(machine, plan)
+    if plan.route is Route.SHIM:
+        check_adapter(machine, request, plan)
     if plan.xformers and plan.flash_attn:
         check_xformers(plan)
 
@@ -114,7 +136,8 @@ def check_sources(machine: Machine, request: Request, plan: Plan) -> None:
     needed = {"package-index"}
     needed |= {"torch-index"} if plan.torch_index else set()
     needed |= {"conda-channel"} if plan.backend == "conda" else set()
-    needed |= {"releases"} if plan.route is Route.WHEEL else set()
+    fetched = plan.route is Route.WHEEL and plan.flash_attn and plan.flash_attn.trust is not Trust.WHEELHOUSE
+    needed |= {"releases"} if fetched else set()
     for name in needed:
         assert machine.answers(name) is not False, (name, plan.route)
 
@@ -143,6 +166,37 @@ def check_wheel(machine: Machine, request: Request, plan: Plan, catalog: Catalog
     assert wheel.abi_real in (None, build.cxx11_abi)
     assert wheel.abi in (None, build.cxx11_abi)
     assert request.kernels is None
+
+
+def check_own_wheel(machine: Machine, request: Request, plan: Plan, catalog: Catalog) -> None:
+    chosen = plan.flash_attn
+    assert chosen is not None
+    wheel = next(wheel for wheel in catalog.own if wheel.url == chosen.url)
+    assert Path(wheel.url.removeprefix("file://").replace("%2B", "+")).is_file()
+    assert (wheel.sha256, wheel.kernels, wheel.version) == (chosen.sha256, chosen.kernels, chosen.version)
+    assert (wheel.torch, wheel.python) == (minor(plan.torch), "cp" + plan.python.replace(".", ""))
+    assert ".".join(map(str, wheel.cuda)) == plan.cuda
+    assert wheel.kernels is not None
+    assert lacking(wheel.kernels, request.kernels or UNSLOTH) == ()
+    assert machine.platform.glibc is None or wheel.glibc is None or numbers(machine.platform.glibc) >= wheel.glibc
+    for gpu in machine.gpus:
+        assert gpu.capability is None or any(gpu.capability.runs_binary_of(arch) for arch in wheel.archs)
+
+
+def check_adapter(machine: Machine, request: Request, plan: Plan) -> None:
+    """Its kernels suit the GPUs, nothing is compiled for others, and Unsloth is not led onto it."""
+    chosen = plan.flash_attn
+    assert chosen is not None
+    turing = chosen.version.endswith("+turing109")
+    capabilities = {str(gpu.capability) for gpu in machine.gpus if gpu.capability}
+    assert (chosen.archs, bool(chosen.sha256), plan.toolkit is not None) == (("sm_75",) if turing else (), turing, turing)
+    assert not turing or "7.5" in capabilities
+    asked = request.flash_attn is not None or request.only_flash_attn
+    assert asked or all(float(capability) < 8 for capability in capabilities)
+    assert plan.attention != "flash-attn"
+    release = packages.xformers_release(plan.xformers or "")
+    if release is not None and release.compare == "pep440":
+        assert Version(release.flash_attn_min) <= Version(chosen.version) <= Version(release.flash_attn_max or "99")
 
 
 def check_source(machine: Machine, plan: Plan) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute, UsageError
@@ -21,6 +22,7 @@ from provisioner.planning.survey import survey
 from provisioner.planning.values import BuildChoice, Candidate, KernelSelection, Plan, Request, Route
 from tests.planning.machines import machine
 
+T4 = machine("Tesla T4=7.5", "550.54.15", "2.35")
 RTX4090 = machine("NVIDIA GeForce RTX 4090=8.9", "550.54.15", "2.35")
 V100 = machine("Tesla V100-SXM2-32GB=7.0", "580.65.06", "2.35")
 
@@ -81,7 +83,7 @@ def test_torch_builds_without_sm_70_are_no_choice_for_a_v100(catalog: Catalog, t
 def test_torch_28_to_210_with_cuda_128_still_serve_a_v100(plan: Callable[..., Plan], torch: str) -> None:
     """pytorch RELEASE.md: sm_70 is in cu128 of 2.8 to 2.10; xformers ≥ 0.0.31 takes torch's own CUTLASS kernels."""
     chosen = plan(V100, torch=torch, cuda="12.8")
-    assert (chosen.recipe, chosen.route, chosen.attention) == ("volta", Route.NONE, "xformers")
+    assert (chosen.recipe, chosen.route, chosen.attention) == ("volta", Route.SHIM, "xformers")
 
 
 def test_cuda_126_builds_hold_sm_70_to_this_day(plan: Callable[..., Plan]) -> None:
@@ -134,9 +136,10 @@ def test_wheels_built_before_cuda_128_are_no_choice_for_blackwell(catalog: Catal
     assert {candidate.code for candidate in old} == {"wheel-lacks-arch"}
 
 
-def test_a_build_for_turing_alone_would_hold_only_stubs_and_is_refused(catalog: Catalog) -> None:
+@pytest.mark.parametrize("version", ["2.8.3.post2", "2.7.4.post1"])
+def test_a_2x_release_built_for_turing_would_hold_only_stubs_and_is_refused(catalog: Catalog, version: str) -> None:
     """flash_attn 2.x kernels: `requires building with sm version sm80-sm90, but was built for < 8.0!`."""
-    error, _ = refused(machine("Tesla T4=7.5", "550.54.15"), catalog, Request(build=BuildChoice.ALWAYS))
+    error, _ = refused(T4, catalog, Request(build=BuildChoice.ALWAYS, flash_attn=version))
     assert "sm_75" in (error.why or "")
 
 
@@ -191,7 +194,8 @@ def test_ptx_counts_only_where_the_driver_knows_the_toolkits_cuda(catalog: Catal
     box = machine("NVIDIA GeForce RTX 4090=8.9", "525.60.13")
     here = situation(box, Request())
     draft = next(d for d in catalog.drafts((catalog.recipes[0],), Request(), "x86_64", None) if d.torch.cuda == "12.8")
-    only_ptx = replace(draft, torch=replace(draft.torch, archs=(ComputeCapability(7, 0),), ptx=(ComputeCapability(8, 0),)))
+    torch = structs.replace(draft.torch, archs=(ComputeCapability(7, 0),), ptx=(ComputeCapability(8, 0),))
+    only_ptx = structs.replace(draft, torch=torch)
     assert not compiles_ptx(here, "12.8")
     assert torch_rule(here, only_ptx, Request(), catalog) is not None
     assert torch_rule(replace(here, driver="570.26"), only_ptx, Request(), catalog) is None
@@ -229,7 +233,7 @@ def test_mig_instances_are_planned_as_their_gpu_and_said_so(plan: Callable[..., 
 
 def test_mixed_gpus_get_one_plan_that_runs_on_all_and_the_way_to_flash_attn(plan: Callable[..., Plan]) -> None:
     mixed = plan(machine("NVIDIA GeForce RTX 4090=8.9,NVIDIA GeForce RTX 2080 Ti=7.5", "550.54.15"))
-    assert (mixed.recipe, mixed.route) == ("turing", Route.NONE)
+    assert (mixed.recipe, mixed.route, mixed.attention) == ("turing", Route.NONE, "xformers")
     assert any("--gpu sm_89" in note and "CUDA_VISIBLE_DEVICES" in note for note in mixed.notes)
 
 
@@ -312,9 +316,7 @@ def test_amd_alone_is_refused_with_what_works_there(catalog: Catalog) -> None:
 
 def test_kernels_asked_for_on_a_gpu_without_any_are_refused(catalog: Catalog) -> None:
     """flash-attention#1608: 2.x holds kernels from compute capability 8.0 on."""
-    error, _ = refused(
-        machine("Tesla T4=7.5", "550.54.15"), catalog, Request(kernels=KernelSelection("custom", (128,), ("fp16",)))
-    )
+    error, _ = refused(T4, catalog, Request(kernels=KernelSelection("custom", (128,), ("fp16",))))
     assert "sm_75" in (error.why or "")
 
 
