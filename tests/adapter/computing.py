@@ -1,7 +1,8 @@
 """Run by an interpreter with torch: answers cases (one JSON object a line) computed by the adapter against float64 attention.
 
 PyTorch's attention kernels exist for CUDA alone, so their two operators get a CPU stand-in here that computes what their masks,
-windows, packing and log-sum-exp mean, by definition; everything above them is the adapter's own code.
+windows, packing and log-sum-exp mean, by definition; everything above them is the adapter's own code. With ``"device": "cuda"`` and a
+``dtype`` in a case the real kernels answer it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-Tensor = torch.Tensor
 INFINITY = float("inf")
 
 
@@ -120,14 +121,16 @@ def backward(
     return dq, dk, dv, torch.empty(0)
 
 
-def expected(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: list[int], scale: float | None = None) -> tuple[Tensor, Tensor]:
+def expected(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: list[int], scale: float | None = None
+) -> tuple[Tensor, Tensor]:
     """Attention of one sequence ``(tokens, heads, dim)`` as flash-attn 2.1 and later define it, and its log-sum-exp."""
     group = q.shape[1] // k.shape[1]
-    k, v = (x[:, torch.arange(q.shape[1]) // group] for x in (k, v))
+    k, v = (x.repeat_interleave(group, 1) for x in (k, v))
     shift = k.shape[0] - q.shape[0]
-    i, j = torch.arange(q.shape[0])[:, None] + shift, torch.arange(k.shape[0])[None]
+    i, j = torch.arange(q.shape[0], device=q.device)[:, None] + shift, torch.arange(k.shape[0], device=q.device)[None]
     left, right = window[0], 0 if causal else window[1]
-    seen = torch.ones(q.shape[0], k.shape[0], dtype=torch.bool)
+    seen = torch.ones(q.shape[0], k.shape[0], dtype=torch.bool, device=q.device)
     seen = seen & (j >= i - left) if left >= 0 else seen
     seen = seen & (j <= i + right) if right >= 0 else seen
     score = torch.einsum("ihd,jhd->hij", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -138,88 +141,112 @@ def expected(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: list[int]
     return torch.einsum("hij,jhd->ihd", share, v), lse
 
 
-def difference(a: Tensor, b: Tensor) -> float:
-    if a.shape != b.shape:
+def difference(found: Tensor, right: Tensor) -> float:
+    """The largest difference, relative to the largest right value where that is above 1; infinity for other shapes, infinities or NaN."""
+    found, right = found.detach().double().cpu(), right.detach().double().cpu()
+    if found.shape != right.shape or bool((found.isfinite() != right.isfinite()).any()) or bool(found.isnan().any()):
         return INFINITY
-    same = (a == b) | ((a - b).abs() <= INFINITY)
-    return float((a - b).abs()[~((a == b) & a.isinf())].max().item()) if a.numel() and bool(same.all()) and (a != b).any() else (
-        0.0 if bool(same.all()) else INFINITY
-    )
+    finite = right.isfinite()
+    if not bool(finite.any()):
+        return 0.0
+    return float((found - right)[finite].abs().max() / right[finite].abs().max().clamp(min=1.0))
 
 
-def inputs(case: dict[str, Any]) -> tuple[Tensor, ...]:
-    """Packed random inputs; with ``strided`` they are slices of one wide tensor, as a fused projection leaves them."""
+def random(case: dict[str, Any], *shape: int) -> Tensor:
+    device, dtype = case.get("device", "cpu"), getattr(torch, case.get("dtype", "float64"))
+    return torch.randn(*shape, dtype=torch.float64).to(dtype).to(device)
+
+
+def inputs(case: dict[str, Any]) -> list[Tensor]:
+    """Packed random inputs; with ``strided`` they are slices of wider tensors, as a fused projection leaves them."""
     torch.manual_seed(case.get("seed", 0))
     heads, key_heads = case["heads"]
     total_q, total_k = (sum(pair[side] for pair in case["lengths"]) for side in (0, 1))
     dim, wide = case["dim"], case.get("strided", 0)
-    q, k, v = (
-        torch.randn(total, count, dim + wide, dtype=torch.float64)[..., :dim]
-        for total, count in ((total_q, heads), (total_k, key_heads), (total_k, key_heads))
-    )
-    return tuple(x.detach().requires_grad_() for x in (q, k, v))
+    shapes = ((total_q, heads), (total_k, key_heads), (total_k, key_heads))
+    return [random(case, total, count, dim + wide)[..., :dim].detach().requires_grad_() for total, count in shapes]
+
+
+def exact(tensors: list[Tensor]) -> list[Tensor]:
+    return [x.detach().double().requires_grad_() for x in tensors]
 
 
 def starts(case: dict[str, Any], side: int) -> Tensor:
-    return torch.tensor([0, *(pair[side] for pair in case["lengths"])]).cumsum(0).to(torch.int32)
+    begins = torch.tensor([0, *(pair[side] for pair in case["lengths"])]).cumsum(0).to(torch.int32)
+    return begins.to(case.get("device", "cpu"))
 
 
-def attention(case: dict[str, Any]) -> dict[str, Any]:
-    """Output, log-sum-exp and gradients of one call against the definition."""
+def call(case: dict[str, Any], q: Tensor, k: Tensor, v: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    """Output ``(tokens, heads, dim)`` and log-sum-exp ``(heads, tokens)`` of the adapter."""
     import flash_attn
 
-    q, k, v = inputs(case)
-    options = {"causal": case["causal"], "window_size": tuple(case["window"]), "return_attn_probs": True}
+    options |= {"causal": case["causal"], "window_size": tuple(case["window"]), "deterministic": case.get("deterministic", False)}
     if case.get("scale") is not None:
         options["softmax_scale"] = case["scale"]
-    count = len(case["lengths"])
     if case["call"] == "varlen":
         starts_q, starts_k = starts(case, 0), starts(case, 1)
         starts_k = starts_q if case.get("shared") else starts_k
         longest = [max(pair[side] for pair in case["lengths"]) for side in (0, 1)]
-        out, lse, _ = flash_attn.flash_attn_varlen_func(q, k, v, starts_q, starts_k, *longest, **options)
-    else:
-        out, lse, _ = flash_attn.flash_attn_func(*(x.unflatten(0, (count, -1)) for x in (q, k, v)), **options)
-        out, lse = out.flatten(0, 1), lse.transpose(0, 1).flatten(1)
-    parts = [
-        expected(q[rows], k[keys], v[keys], causal=case["causal"], window=case["window"], scale=case.get("scale"))
-        for _, rows, keys in pieces(q[None], k[None], starts(case, 0), starts(case, 1))
-    ]
+        result = flash_attn.flash_attn_varlen_func(q, k, v, starts_q, starts_k, *longest, **options)
+        return result[:2] if isinstance(result, tuple) else (result, result)
+    batched = (x.unflatten(0, (len(case["lengths"]), -1)) for x in (q, k, v))
+    result = flash_attn.flash_attn_func(*batched, **options)
+    out, lse = result[:2] if isinstance(result, tuple) else (result, result)
+    return out.flatten(0, 1), lse.transpose(0, 1).flatten(1)
+
+
+def attention(case: dict[str, Any]) -> dict[str, Any]:
+    """Output, log-sum-exp and gradients of one call against the definition."""
+    given = inputs(case)
+    out, lse = call(case, *given, return_attn_probs=True)
+    q, k, v = exact(given)
+    options = {"causal": case["causal"], "window": case["window"], "scale": case.get("scale")}
+    places = pieces(q[None], k[None], starts(case, 0), starts(case, 1))
+    parts = [expected(q[rows], k[keys], v[keys], **options) for _, rows, keys in places]
     right_out, right_lse = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts], 1)
-    grad = torch.randn_like(right_out)
-    found = torch.autograd.grad(out, (q, k, v), grad)
-    right = torch.autograd.grad(right_out, (q, k, v), grad)
-    return {
-        "out": difference(out, right_out),
-        "lse": difference(lse.double(), right_lse),
-        "grads": [difference(a, b) for a, b in zip(found, right, strict=True)],
-    }
+    answer: dict[str, Any] = {"out": difference(out, right_out), "lse": difference(lse, right_lse)}
+    if case.get("backward", True):
+        grad = torch.randn_like(out)
+        found = torch.autograd.grad(out, given, grad)
+        right = torch.autograd.grad(right_out, (q, k, v), grad.double())
+        answer["grads"] = [difference(a, b) for a, b in zip(found, right, strict=True)]
+        if case.get("deterministic"):
+            again = torch.autograd.grad(call(case, *given)[0], given, grad)
+            answer["same"] = all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    return answer
 
 
 def dropout(case: dict[str, Any]) -> dict[str, Any]:
-    """Gradients of an attention with dropout against finite differences: the backward must drop what the forward dropped."""
-    import flash_attn
+    """Output and gradients with dropout, against the definition with the pattern that was really drawn.
 
+    The pattern shows in the output when the values are unit vectors, so there are as many keys as head dims, and no mask.
+    """
     q, k, v = inputs(case)
-    count = len(case["lengths"])
+    rate, places = case["dropout"], pieces(q[None], k[None], starts(case, 0), starts(case, 1))
 
     def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         torch.manual_seed(7)
-        options = {"dropout_p": case["dropout"], "causal": case["causal"], "window_size": tuple(case["window"])}
-        if case["call"] == "varlen":
-            longest = [max(pair[side] for pair in case["lengths"]) for side in (0, 1)]
-            return flash_attn.flash_attn_varlen_func(q, k, v, starts(case, 0), starts(case, 1), *longest, **options)
-        return flash_attn.flash_attn_func(*(x.unflatten(0, (count, -1)) for x in (q, k, v)), **options)
+        return call(case, q, k, v, dropout_p=rate)[0]
 
-    grad = torch.randn_like(run(q, k, v))
-    found = torch.autograd.grad(run(q, k, v), (q, k, v), grad)
-    errors = []
-    for index, x in enumerate((q, k, v)):
-        direction = torch.randn_like(x)
-        moved = [tuple(y + step * direction if i == index else y for i, y in enumerate((q, k, v))) for step in (1e-4, -1e-4)]
-        slope = sum(sign * (run(*place) * grad).sum() for sign, place in zip((1, -1), moved, strict=True)) / 2e-4
-        errors.append(float((slope - (found[index] * direction).sum()).abs()))
-    return {"grads": errors, "drops": not torch.equal(run(q, k, v), flash_attn.flash_attn_func(*(x[None] for x in (q, k, v)))[0])}
+    units = torch.eye(case["dim"], dtype=v.dtype, device=v.device)[:, None].expand(-1, v.shape[1], -1)
+    pattern = run(q, k, torch.cat([units] * len(places))) != 0
+    out = run(q, k, v)
+    exact_q, exact_k, exact_v = exact([q, k, v])
+    rights = []
+    for _, rows, keys in places:
+        group = q.shape[1] // k.shape[1]
+        one_k, one_v = (x[keys].repeat_interleave(group, 1) for x in (exact_k, exact_v))
+        share = (torch.einsum("ihd,jhd->hij", exact_q[rows], one_k) * q.shape[-1] ** -0.5).softmax(-1)
+        rights.append(torch.einsum("hij,jhd->ihd", share * pattern[rows].transpose(0, 1) / (1 - rate), one_v))
+    right = torch.cat(rights)
+    grad = torch.randn_like(out)
+    found = torch.autograd.grad(out, (q, k, v), grad)
+    wanted = torch.autograd.grad(right, (exact_q, exact_k, exact_v), grad.double())
+    return {
+        "out": difference(out, right),
+        "grads": [difference(a, b) for a, b in zip(found, wanted, strict=True)],
+        "dropped": 1 - float(pattern.double().mean()),
+    }
 
 
 def kvcache(case: dict[str, Any]) -> dict[str, Any]:
@@ -230,29 +257,34 @@ def kvcache(case: dict[str, Any]) -> dict[str, Any]:
     batch, new, room, dim = len(case["filled"]), case["new"], case["room"], case["dim"]
     heads, key_heads = case["heads"]
     rows = case.get("rows") or list(range(batch))
-    cache = [torch.randn(max(rows) + 1, room, key_heads, dim, dtype=torch.float64) for _ in range(2)]
-    q = torch.randn(batch, case["queries"], heads, dim, dtype=torch.float64)
-    k, v = (torch.randn(batch, new, key_heads, dim, dtype=torch.float64) for _ in range(2)) if new else (None, None)
-    filled, leftpad = torch.tensor(case["filled"], dtype=torch.int32), case.get("leftpad")
+    cache = [random(case, max(rows) + 1, room, key_heads, dim) for _ in range(2)]
+    q = random(case, batch, case["queries"], heads, dim)
+    k, v = (random(case, batch, new, key_heads, dim) for _ in range(2)) if new else (None, None)
+    device = q.device
+    filled, leftpad = torch.tensor(case["filled"], dtype=torch.int32, device=device), case.get("leftpad")
     pages, table = [x.clone() for x in cache], None
     if case.get("page"):
-        order = torch.randperm(batch * (room // case["page"]))
+        order = torch.randperm(batch * (room // case["page"]), device=device)
         table = order.view(batch, -1).to(torch.int32)
         pages = [torch.empty_like(x).view(-1, case["page"], key_heads, dim) for x in cache]
         for page, x in zip(pages, cache, strict=True):
             page[order] = x.view(-1, case["page"], key_heads, dim)
     options: dict[str, Any] = {"causal": case["causal"], "window_size": tuple(case["window"]), "block_table": table}
-    angle = torch.rand(room + 64, case.get("rotary", 0) // 2, dtype=torch.float64) * 6
+    angle = torch.rand(room + 64, case.get("rotary", 0) // 2, dtype=torch.float64, device=device) * 6
     if case.get("rotary"):
-        options |= {"rotary_cos": angle.cos(), "rotary_sin": angle.sin(), "rotary_interleaved": case["interleaved"]}
+        options |= {
+            "rotary_cos": angle.cos().to(q.dtype),
+            "rotary_sin": angle.sin().to(q.dtype),
+            "rotary_interleaved": case["interleaved"],
+        }
     out, lse = flash_attn.flash_attn_with_kvcache(
         q,
         *pages,
         k,
         v,
         cache_seqlens=filled,
-        cache_batch_idx=torch.tensor(rows, dtype=torch.int32) if case.get("rows") else None,
-        cache_leftpad=torch.tensor(leftpad, dtype=torch.int32) if leftpad else None,
+        cache_batch_idx=torch.tensor(rows, dtype=torch.int32, device=device) if case.get("rows") else None,
+        cache_leftpad=torch.tensor(leftpad, dtype=torch.int32, device=device) if leftpad else None,
         num_splits=case.get("splits", 0),
         return_softmax_lse=True,
         **options,
@@ -261,14 +293,14 @@ def kvcache(case: dict[str, Any]) -> dict[str, Any]:
     moves = case["causal"] or case["window"] != [-1, -1]
     for index, row in enumerate(rows):
         end, begin = case["filled"][index], leftpad[index] if leftpad else 0
-        keys, values, one = cache[0][row].clone(), cache[1][row].clone(), q[index]
+        keys, values, one = cache[0][row].double(), cache[1][row].double(), q[index].double()
         if k is not None and v is not None:
-            keys[end : end + new], values[end : end + new] = turn(k[index], angle, end, True, case), v[index]
+            keys[end : end + new], values[end : end + new] = turn(k[index].double(), angle, end, True, case), v[index].double()
             one = turn(one, angle, end, moves, case)
         part = slice(begin, end + new)
         right, right_lse = expected(one, keys[part], values[part], causal=case["causal"], window=case["window"])
         stored = [page[table[index].long()].flatten(0, 1) if table is not None else page[row] for page in pages]
-        errors += [difference(out[index], right), difference(lse[index].double(), right_lse)]
+        errors += [difference(out[index], right), difference(lse[index], right_lse)]
         errors += [difference(stored[0], keys), difference(stored[1], values)]
     return {"errors": errors}
 
@@ -278,10 +310,12 @@ def turn(x: Tensor, angle: Tensor, begin: int, moves: bool, case: dict[str, Any]
     width = case.get("rotary", 0)
     if not width:
         return x
-    place = begin + (torch.arange(len(x)) if moves else torch.zeros(len(x), dtype=torch.long))
+    place = begin + (torch.arange(len(x), device=x.device) if moves else torch.zeros(len(x), dtype=torch.long, device=x.device))
     part = x[..., :width]
     pairs = part.unflatten(-1, (-1, 2)) if case["interleaved"] else part.unflatten(-1, (2, -1)).transpose(-1, -2)
-    turned = torch.view_as_real(torch.view_as_complex(pairs.contiguous()) * torch.polar(torch.ones_like(angle), angle)[place][:, None])
+    turned = torch.view_as_real(
+        torch.view_as_complex(pairs.contiguous()) * torch.polar(torch.ones_like(angle), angle)[place][:, None]
+    )
     flat = turned.flatten(-2) if case["interleaved"] else turned.transpose(-1, -2).flatten(-2)
     return torch.cat([flat, x[..., width:]], -1)
 
@@ -332,9 +366,7 @@ def chosen(case: dict[str, Any]) -> dict[str, Any]:
     empty = torch.empty(0, dtype=torch.int32)
     fields["packing"] = Packing(empty, empty, 1, 1) if fields.pop("packed", False) else None
     fields["triangle"] = Triangle(fields.get("triangle", 0))
-    problem = Problem(
-        dtype=getattr(torch, fields.pop("dtype")), capability=tuple(fields.pop("capability")), scale=1.0, **fields
-    )
+    problem = Problem(dtype=getattr(torch, fields.pop("dtype")), capability=tuple(fields.pop("capability")), scale=1.0, **fields)
     try:
         return {"set": choose(problem, (_turing109, _aten) if case["archs"] else (_aten,)).NAME}
     except NotImplementedError as error:

@@ -2,7 +2,8 @@
 
 The functions and their results are those of flash-attn 2.x; the kernels are PyTorch's memory-efficient attention (``aten``), and on
 Turing, where they were compiled in, those of flash-attn 1.0.9 (``turing109``). What neither can do (softcap, ALiBi, dropout patterns,
-bfloat16 below compute capability 8.0) raises an error. `kernels` says which set a call would take.
+bfloat16 below compute capability 8.0) raises an error. `kernels` says which set a call would take,
+`__version__` which are inside.
 """
 
 from ._about import __version__, kernels

@@ -8,7 +8,10 @@ from ._masks import Bounds, cut
 from ._problem import Problem, capability_of, choose
 
 __version__ = "2.8.3+aten"
-"""Set when the wheel is made: the flash-attn whose functions these are, and the kernels inside."""
+"""Written when the wheel is made: the flash-attn whose functions these are, and a label that names the kernels inside.
+
+xformers compares it with the range that it knows, where ``2.8.2+aten`` is above ``2.8.2``.
+"""
 
 
 def kernels(

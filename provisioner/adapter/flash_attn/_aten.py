@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ._problem import Problem, Tensor, aligned
+from ._problem import Problem, aligned
 
 NAME = "aten"
 ALIGNMENT = 32

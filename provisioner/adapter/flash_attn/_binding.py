@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from . import _layout
 from ._cache import Cache, Rotary, decode, gather_pages
 from ._layout import Options, Sequences
 from ._masks import Bounds
-from ._problem import Tensor
 from ._refusals import check_features, check_inputs
 
 
@@ -34,7 +34,9 @@ def fwd(
     gen: Any = None,
 ) -> list[Tensor]:
     """Return output, log-sum-exp ``(batch, heads, queries)``, an empty tensor and the random state."""
-    check_features(softcap=softcap, alibi_slopes=alibi_slopes, return_dropout_mask=return_softmax and p_dropout > 0, generator=gen)
+    check_features(
+        softcap=softcap, alibi_slopes=alibi_slopes, return_dropout_mask=return_softmax and p_dropout > 0, generator=gen
+    )
     check_inputs(q, k, v)
     options = Options(softmax_scale, Bounds.of(is_causal, (window_size_left, window_size_right)), p_dropout)
     result, lse, rng = _layout.fixed_forward(options, q, k, v)
@@ -65,7 +67,9 @@ def varlen_fwd(
     gen: Any = None,
 ) -> list[Tensor]:
     """Return output, log-sum-exp ``(heads, tokens)``, an empty tensor and the random state."""
-    check_features(softcap=softcap, alibi_slopes=alibi_slopes, return_dropout_mask=return_softmax and p_dropout > 0, generator=gen)
+    check_features(
+        softcap=softcap, alibi_slopes=alibi_slopes, return_dropout_mask=return_softmax and p_dropout > 0, generator=gen
+    )
     if block_table is not None:
         seqused_k = cu_seqlens_k.diff().to(torch.int32) if seqused_k is None else seqused_k
         k, v = gather_pages(k, block_table), gather_pages(v, block_table)

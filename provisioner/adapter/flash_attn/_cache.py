@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
 from ._layout import Options, Sequences, fixed_forward, packed_forward
-from ._problem import Tensor
 
 
 @dataclass(frozen=True)

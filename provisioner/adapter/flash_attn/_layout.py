@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
 from ._masks import Bounds, Cut, Triangle, cut, cut_all
-from ._problem import Packing, Problem, Tensor, capability_of, choose
+from ._problem import Packing, Problem, capability_of, choose
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Options:
     """What a call asks for beside its tensors."""
 
     scale: float
-    bounds: Bounds = Bounds()
+    bounds: Bounds
     dropout: float = 0.0
     deterministic: bool = False
 
@@ -162,9 +163,13 @@ class Sequences:
     def places(self) -> list[tuple[slice, slice]]:
         """Return where each sequence lies in queries and keys. (Waits for the device.)"""
         q, k = self.packing.starts_q.tolist(), self.packing.starts_k.tolist()
-        ends = k[1:] if self.used is None else [start + used for start, used in zip(k, self.used.tolist())]
-        begins = k[:-1] if self.skipped is None else [start + skipped for start, skipped in zip(k, self.skipped.tolist())]
-        return [(slice(a, b), slice(c, max(c, d))) for a, b, c, d in zip(q, q[1:], begins, ends)]
+        ends = k[1:] if self.used is None else [start + used for start, used in zip(k[:-1], self.used.tolist(), strict=True)]
+        begins = (
+            k[:-1]
+            if self.skipped is None
+            else [start + skipped for start, skipped in zip(k[:-1], self.skipped.tolist(), strict=True)]
+        )
+        return [(slice(a, b), slice(c, max(c, d))) for a, b, c, d in zip(q[:-1], q[1:], begins, ends, strict=True)]
 
     def together(self, options: Options, *, backward: bool) -> Cut | None:
         """Return the mask with which the kernels take all sequences in one call, None when they must go one by one."""
@@ -227,9 +232,7 @@ def _packed_problem(
     return problem, (q[None], heads.keys(k[None]), heads.keys(v[None]))
 
 
-def _forward_one_by_one(
-    options: Options, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward_one_by_one(options: Options, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor, Tensor]:
     out, lse = torch.zeros_like(q, memory_format=torch.contiguous_format), _infinite(q[None])[0]
     states = []
     for rows, keys in sequences.places():

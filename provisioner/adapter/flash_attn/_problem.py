@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from ._masks import Triangle
-
-Tensor = torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class KernelSet(Protocol):
         """Return the gradients of ``q``, ``k`` and ``v``."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def kernel_sets() -> tuple[Any, ...]:
     """Return the kernel sets of this installation, the preferred one first."""
     from . import _aten, _turing109
@@ -84,7 +83,7 @@ def choose(problem: Problem, sets: Sequence[Any] | None = None) -> Any:
     raise NotImplementedError("no kernels of this flash_attn take this call: " + "; ".join(reasons))
 
 
-@lru_cache(maxsize=None)
+@cache
 def capability_of(device: torch.device) -> tuple[int, int] | None:
     """Return the device's compute capability, None when it is no CUDA device."""
     return torch.cuda.get_device_capability(device) if device.type == "cuda" else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from ._problem import Tensor, capability_of
+from ._problem import capability_of
 
 HALVES = (torch.float16, torch.bfloat16)
 OPERATOR = "aten::_efficient_attention_forward"
@@ -26,7 +27,9 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise RuntimeError(f"{q.shape[-2]} query heads cannot be grouped over {k.shape[-2]} key heads")
 
 
-def check_features(*, softcap: float, alibi_slopes: Tensor | None, return_dropout_mask: bool = False, generator: object = None) -> None:
+def check_features(
+    *, softcap: float, alibi_slopes: Tensor | None, return_dropout_mask: bool = False, generator: object = None
+) -> None:
     """Raise `NotImplementedError` for what neither kernel set offers."""
     if softcap:
         raise NotImplementedError("this flash_attn has no softcap: neither PyTorch's kernels nor those of 1.0.9 know it")

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import importlib
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ._masks import Triangle
-from ._problem import Packing, Problem, Tensor
+from ._problem import Packing, Problem
 
 NAME = "turing109"
 FORWARD_DIM, BACKWARD_DIM = 128, 64
@@ -27,7 +28,7 @@ def is_built() -> bool:
     return _folder().is_dir()
 
 
-@lru_cache(maxsize=None)
+@cache
 def archs() -> tuple[str, ...]:
     """Return the architectures that they were compiled for, as ``sm_75`` or ``compute_75``."""
     return tuple(json.loads((_folder() / "build.json").read_text())["archs"]) if is_built() else ()
@@ -37,7 +38,7 @@ def _folder() -> Path:
     return Path(__file__).with_name("_kernels109")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kernels() -> Any:
     return importlib.import_module(f"{__package__}._kernels109.flash_attn_cuda")
 
@@ -118,8 +119,8 @@ def backward(
 
 
 def _packed(q: Tensor, k: Tensor) -> Packing:
-    starts = (torch.arange(x.shape[0] + 1, dtype=torch.int32, device=x.device) * x.shape[1] for x in (q, k))
-    return Packing(*starts, q.shape[1], k.shape[1])
+    starts_q, starts_k = (torch.arange(x.shape[0] + 1, dtype=torch.int32, device=x.device) * x.shape[1] for x in (q, k))
+    return Packing(starts_q, starts_k, q.shape[1], k.shape[1])
 
 
 def _flat(x: Tensor) -> Tensor:

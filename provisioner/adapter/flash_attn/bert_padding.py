@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
-
-Tensor = torch.Tensor
 
 
 def index_first_axis(input: Tensor, indices: Tensor) -> Tensor:
