@@ -94,6 +94,6 @@ def metadata(source: Path, release: Release, version: str) -> bytes:
     return ("\n".join(lines) + "\n\n" + body).encode()
 
 
-def wheel_file(tag: str) -> bytes:
-    """Return the WHEEL file for a binary wheel with this tag."""
-    return f"Wheel-Version: 1.0\nGenerator: provision {__version__}\nRoot-Is-Purelib: false\nTag: {tag}\n".encode()
+def wheel_file(tag: str, *, pure: bool = False) -> bytes:
+    """Return the WHEEL file for a wheel with this tag; ``pure`` says that nothing in it is compiled."""
+    return f"Wheel-Version: 1.0\nGenerator: provision {__version__}\nRoot-Is-Purelib: {str(pure).lower()}\nTag: {tag}\n".encode()

@@ -36,6 +36,12 @@ def _numbers(context: click.Context, parameter: click.Parameter, values: tuple[s
 @click.option("--source", help="Another source tree: a folder, an archive, or a URL (with --sha256). Its own setup.py is run.")
 @click.option("--sha256", help="The hash of --source.")
 @click.option(
+    "--adapter",
+    type=click.Choice(["aten", "turing109"]),
+    help="flash-attn 2's functions for GPUs that it has no kernels for: over PyTorch's kernels, or with Turing's of 1.0.9 compiled in.",
+)
+@click.option("--base-version", help="The flash-attn 2 that --adapter stands for (default: 2.8.3).")
+@click.option(
     "--arch",
     "archs",
     multiple=True,
@@ -67,6 +73,9 @@ def command(*, output: Output, offline: bool, yes: bool, dry_run: bool, output_d
 
     What is left out raises an error at run time that names the rebuild command. An interrupted build continues.
     """
+    if options["adapter"]:
+        _build_adapter(output, options, output_dir, dry_run=dry_run)
+        return
     if options["source"]:
         _build_tree(output, options, output_dir, dry_run=dry_run)
         return
@@ -205,6 +214,34 @@ def _copied(wheel: Path, folder: Path | None) -> Path:
     shutil.copyfile(wheel, partial)
     os.replace(partial, folder / wheel.name)
     return folder / wheel.name
+
+
+def _build_adapter(output: Output, options: dict[str, Any], output_dir: Path | None, *, dry_run: bool) -> None:
+    from provisioner.adapter.wheel import make_adapter, prepare_kernels
+    from provisioner.building.build import forecast_build
+    from provisioner.cli.build_adapter import adapter_order
+
+    compiles = options["adapter"] == "turing109"
+    order = adapter_order(options, _python(options["python"]), _cuda_root(options) if compiles else None)
+    if dry_run:
+        prepared = prepare_kernels(order)
+        if prepared is None:
+            output.say(f"flash-attn {order.version}: nothing is compiled, PyTorch's kernels are called")
+        else:
+            _show_forecast(output, prepared, forecast_build(prepared))
+        return
+    with output.progress():
+        built = make_adapter(order)
+    wheel = _copied(built.path, output_dir)
+    if output.as_json:
+        output.document(build=_fields(built, wheel))
+        return
+    kernels = (
+        f"the kernels of flash-attn 1.0.9 for {', '.join(built.archs)}, PyTorch's beside them"
+        if compiles
+        else "PyTorch's kernels"
+    )
+    output.say(f"{wheel}\nflash-attn {built.version}: flash-attn 2's functions over {kernels}")
 
 
 def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None, *, dry_run: bool) -> None:

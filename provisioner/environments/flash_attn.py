@@ -27,16 +27,21 @@ def obtain_wheel(
 
     ``python`` must already have its torch: a build compiles against it. Raise `SourceUnreachable`, `IntegrityError` or `BuildFailed`.
     """
+    if plan.route is Route.SHIM:
+        return _adapter(python, plan, machine, lock, settings, toolkit, jobs)
     package = lock.find("flash-attn")
     if plan.flash_attn is None or package is None:
         return None
     if plan.route is Route.WHEEL:
         return fetch_wheel(package)
+    return _build(python, plan, package, settings, _cuda_root(plan, machine, lock, settings, toolkit), jobs)
+
+
+def _cuda_root(plan: Plan, machine: Machine, lock: Lock, settings: IndexSettings, toolkit: str | None) -> Path | None:
+    """Return the CUDA toolkit to compile with, None where the environment's own prefix has it."""
     if plan.backend == "conda" and toolkit is None:
-        root = None  # the prefix has its own
-    else:
-        root = toolkit_on_machine(plan, machine, toolkit) or toolkit_from_lock(lock, settings)
-    return _build(python, plan, package, settings, root, jobs)
+        return None
+    return toolkit_on_machine(plan, machine, toolkit) or toolkit_from_lock(lock, settings)
 
 
 def fetch_wheel(package: LockedPackage) -> Path:
@@ -45,20 +50,50 @@ def fetch_wheel(package: LockedPackage) -> Path:
     return download.fetch(package.url, folder / package.filename, sha256=package.sha256, label=package.filename)
 
 
-def _build(
-    python: Path, plan: Plan, package: LockedPackage, settings: IndexSettings, root: Path | None, jobs: int | None
+def _adapter(
+    python: Path, plan: Plan, machine: Machine, lock: Lock, settings: IndexSettings, toolkit: str | None, jobs: int | None
 ) -> Path:
-    from provisioner.building.build import BuildOrder, build_flash_attn
-    from provisioner.building.releases import find_release
+    """Make the 2.x adapter of the plan, from the very sources that the lock names.
+
+    Raise `IntegrityError` when this ``provision`` would make another wheel than the locked one.
+    """
+    from provisioner.adapter.kernels import RELEASE, AdapterVersion, Kernels
+    from provisioner.adapter.locked import check_locked
+    from provisioner.adapter.wheel import AdapterOrder, make_adapter
 
     assert plan.flash_attn is not None
-    release = find_release(plan.flash_attn.version)
+    version = AdapterVersion.parse(plan.flash_attn.version)
+    check_locked(lock, version)
+    if version.kernels is Kernels.ATEN:
+        return make_adapter(AdapterOrder(version)).path
+    package = lock.find("flash-attn")
+    if package is not None:
+        _fetch_sdist(package, RELEASE)
+    root = _cuda_root(plan, machine, lock, settings, toolkit)
+    order = AdapterOrder(version, python, plan.flash_attn.archs, root, jobs=jobs, index_url=settings.default)
+    return make_adapter(order).path
+
+
+def _fetch_sdist(package: LockedPackage, version: str) -> None:
+    """Put the locked sdist where the build looks for it. Raise `IntegrityError` when it is not the known one."""
+    from provisioner.building.releases import find_release
+
+    release = find_release(version)
     if release.sha256 != package.sha256:
         raise IntegrityError(
             f"the lock's sdist of flash-attn {release.version} is not the known one", why=f"known {release.sha256}"
         )
     place = paths.cache_dir() / "sources" / release.sha256[:16] / release.filename
     download.fetch(package.url, place, sha256=package.sha256, size=release.size)
+
+
+def _build(
+    python: Path, plan: Plan, package: LockedPackage, settings: IndexSettings, root: Path | None, jobs: int | None
+) -> Path:
+    from provisioner.building.build import BuildOrder, build_flash_attn
+
+    assert plan.flash_attn is not None
+    _fetch_sdist(package, plan.flash_attn.version)
     order = BuildOrder(
         python=python,
         archs=plan.flash_attn.archs,

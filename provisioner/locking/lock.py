@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from provisioner import __version__, codec, download, paths, progress
+from provisioner.adapter.kernels import RELEASE as ADAPTER_RELEASE
+from provisioner.adapter.kernels import AdapterVersion
+from provisioner.adapter.locked import ADAPTER, adapter_record
 from provisioner.errors import IntegrityError, NoRoute
 from provisioner.index_files import find_sdist
 from provisioner.indexes import IndexSettings
@@ -146,13 +149,16 @@ def lock_flash_attn(plan: Plan, target: pypi_part.Target, settings: IndexSetting
     Raise `SourceUnreachable` when the index lacks the sdist and `IntegrityError` when its hash is not the known one.
     """
     chosen = plan.flash_attn
-    if chosen is None or plan.route not in (Route.WHEEL, Route.SOURCE):
+    if chosen is None or plan.route is Route.NONE:
         return ()
-    if plan.route is Route.SOURCE:
-        file = find_sdist("flash-attn", chosen.version, settings)
+    if plan.route is Route.SHIM and chosen.sha256 is None:
+        return ()  # made from this project's own files: its digests are in the metadata (`provisioner.adapter.locked`)
+    if plan.route is not Route.WHEEL:
+        source = ADAPTER_RELEASE if plan.route is Route.SHIM else chosen.version
+        file = find_sdist("flash-attn", source, settings)
         if chosen.sha256 and file.sha256 and file.sha256 != chosen.sha256:
             raise IntegrityError(
-                f"the index's sdist of flash-attn {chosen.version} is not the known one",
+                f"the index's sdist of flash-attn {source} is not the known one",
                 why=f"sha256 {file.sha256}, known {chosen.sha256}",
                 hints=["use another index or mirror"],
             )
@@ -172,7 +178,7 @@ def lock_flash_attn(plan: Plan, target: pypi_part.Target, settings: IndexSetting
             platform=target.platform,
             url=url,
             sha256=sha256,
-            category=SOURCE if plan.route is Route.SOURCE else MAIN,
+            category=MAIN if plan.route is Route.WHEEL else SOURCE,
             dependencies={"torch": "*", "einops": "*"},
         ),
     )
@@ -202,4 +208,6 @@ def _metadata(plan: Plan, target: pypi_part.Target, conda: conda_part.CondaSolut
         "provision-plan-digest": codec.digest(bare),
         "provision-plan": json.dumps(codec.to_builtins(bare), separators=(",", ":"), sort_keys=True),
     }
+    if plan.route is Route.SHIM and plan.flash_attn is not None:
+        known[ADAPTER] = adapter_record(AdapterVersion.parse(plan.flash_attn.version))
     return {name: str(value) for name, value in known.items() if value}
