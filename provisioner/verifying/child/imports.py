@@ -70,17 +70,21 @@ def _extensions() -> list[str]:
 def _there(module: str) -> bool:
     """Say whether the module's top-level package is there, importing nothing.
 
-    FA4 is a folder within ``flash_attn``: it is looked for by its distribution.
+    FA4 is a folder within ``flash_attn``: it is looked for by its distribution. Alone it leaves ``flash_attn`` without an
+    ``__init__.py``, as a half-removed flash-attn does; neither is flash-attn.
     """
     if module == "flash_attn.cute":
         return "flash-attn-4" in _versions()
     with suppress(ImportError, ValueError):
-        return importlib.util.find_spec(module.partition(".")[0]) is not None
+        spec = importlib.util.find_spec(module.partition(".")[0])
+        return spec is not None and spec.origin is not None
     return False
 
 
 def _import(module: str) -> dict[str, Any]:
     loaded = importlib.import_module(module)
+    if getattr(loaded, "__file__", None) is None:
+        raise ModuleNotFoundError(f"No module named {module!r}: only a folder of that name")
     return {"detail": str(getattr(loaded, "__version__", ""))}
 
 
