@@ -41,12 +41,19 @@ class _Session:
     lengths: tuple[int, ...]
 
     def run(
-        self, stage: str, expect: Expectation, *, device: str = "cuda", skip: tuple[str, ...] = (), shown: str | None = None
+        self,
+        stage: str,
+        expect: Expectation,
+        *,
+        device: str = "cuda",
+        skip: tuple[str, ...] = (),
+        shown: str | None = None,
+        jit: bool = False,
     ) -> ChildRun:
         seconds = self.check_seconds or min(CHECK_SECONDS[self.mode], self.timeout)
         if stage == "imports":  # reads gigabytes from a cold disk, whatever the limit of a computation
             seconds = max(seconds, CHECK_SECONDS[self.mode])
-        elif self.check_seconds is None and needs_jit(expect.archs):
+        elif self.check_seconds is None and jit:
             seconds = self.timeout
         job = Job(stage, self.mode, device, expect, seconds, skip, self.extra_paths, self.lengths)
         with progress.task(f"verifying: {stage}") as task:
@@ -121,12 +128,12 @@ def verify(
     )
 
 
-def needs_jit(archs: Sequence[str]) -> bool:
-    """Say whether the driver must compile the kernels on their first call: there is PTX and no binary code.
+def needs_jit(archs: Sequence[str], versions: Mapping[str, str]) -> bool:
+    """Say whether kernels are compiled on their first call: by the driver where there is PTX and no binary code, or because FA4 is Python.
 
     flash-attn 1.0.9's head dim 128 took more than 100 s that way on an H100 (measured 2026-11-24).
     """
-    return bool(archs) and all(arch.startswith("compute_") for arch in archs)
+    return "flash-attn-4" in versions or (bool(archs) and all(arch.startswith("compute_") for arch in archs))
 
 
 def visible_entries(count: int, variable: str | None) -> tuple[str | None, ...]:
@@ -177,11 +184,16 @@ def _on_devices(
         return []
     runs: list[tuple[int | None, ChildRun]] = []
     version = versions.get("flash-attn", "")
+    jit = needs_jit(archs or expect.archs, versions)
     for index, entry in enumerate(visible_entries(len(devices), os.environ.get("CUDA_VISIBLE_DEVICES"))):
         capability = ComputeCapability.parse(devices[index]["compute_capability"])
         here = on_device(replace(expect, archs=archs or expect.archs), capability, version)
-        runs += [(index, session.run(stage, here, shown=entry)) for stage in ("kernels", "libraries")]
+        runs += [(index, session.run(stage, here, shown=entry, jit=jit)) for stage in _stages(versions)]
     return runs
+
+
+def _stages(versions: Mapping[str, str]) -> tuple[str, ...]:
+    return ("kernels", "libraries", *(("finetuning",) if "unsloth" in versions else ()))
 
 
 def _importable(checks: Sequence[Check], expect: Expectation) -> bool:

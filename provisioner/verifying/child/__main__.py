@@ -35,8 +35,10 @@ def main(work: Path) -> None:
         from provisioner.verifying.child import imports as stage
     elif job["stage"] == "kernels":
         from provisioner.verifying.child import kernels as stage  # type: ignore[no-redef]
-    else:
+    elif job["stage"] == "libraries":
         from provisioner.verifying.child import libraries as stage  # type: ignore[no-redef]
+    else:
+        from provisioner.verifying.child import finetuning as stage  # type: ignore[no-redef]
     stage.run(job, reporter)
     reporter.emit("finished")
 

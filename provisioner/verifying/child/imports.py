@@ -19,7 +19,7 @@ DISTRIBUTIONS = (
     "transformers", "trl", "peft", "accelerate", "numpy",
 )  # fmt: skip
 
-EXTENSIONS = ("flash_attn_2_cuda", "flash_attn_cuda", "flash_attn_3._C")
+EXTENSIONS = ("flash_attn_2_cuda", "flash_attn_cuda")
 
 PROVENANCE = "provenance.json"
 """The file in a wheel's dist-info that says which kernels our build put in."""
@@ -58,13 +58,18 @@ def _provenance() -> str | None:
 
 
 def _extensions() -> list[str]:
-    found = []
+    """Return the compiled modules of the attention that is installed: upstream's by their names, others as their package lists them."""
+    found: dict[str, None] = {}
     for name in EXTENSIONS:
         with suppress(ImportError, ValueError):
             spec = importlib.util.find_spec(name)
             if spec is not None and spec.origin is not None:
-                found.append(spec.origin)
-    return found
+                found[spec.origin] = None
+    for name in ("flash-attn", "flash-attn-3"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            distribution = importlib.metadata.distribution(name)
+            found |= {str(distribution.locate_file(file)): None for file in distribution.files or () if file.suffix == ".so"}
+    return list(found)
 
 
 def _there(module: str) -> bool:

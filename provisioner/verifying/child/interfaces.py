@@ -48,14 +48,14 @@ class Interface:
         return f"{function.__module__}.{function.__qualname__}"
 
 
-def find_interfaces(attention: str) -> list[Interface]:
+def find_interfaces(attention: str, device: str) -> list[Interface]:
     """Return what is there to verify.
 
     For ``flash-attn`` every generation that is installed. Without it (``sdpa``) what torch takes by itself and each of its backends, and
-    xformers where it is installed; ``xformers`` is that alone.
+    xformers where it has an operator on ``device``; ``xformers`` is that alone.
     """
     if attention == "sdpa":
-        return [*_torch_backends(), *([_xformers(optional=True)] if _is_there("xformers") else [])]
+        return [*_torch_backends(), *([_xformers(optional=True)] if _xformers_runs(device) else [])]
     if attention == "xformers":
         return [_xformers()]
     return [found for look in (_flash_attn, _flash_attn_3, _flash_attn_4) if (found := look()) is not None]
@@ -180,6 +180,18 @@ BACKENDS = {"flash": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION", "efficient":
 def _xformers(*, optional: bool = False) -> Interface:
     functions = {"func": xformers_attention}
     return _interface("xformers", _version("xformers"), 0, functions, grouped=False, claims=LATER, optional=optional)
+
+
+def _xformers_runs(device: str) -> bool:
+    """Say whether xformers is there and has an operator: built for another CUDA it imports and has none."""
+    if not _is_there("xformers"):
+        return False
+    sample = torch.zeros(1, 16, 1, 64, device=device, dtype=torch.float16)
+    try:
+        xformers_attention(sample, sample, sample)
+    except (ImportError, NotImplementedError):
+        return False
+    return True
 
 
 def call(interface: Interface, case: Case, q: Any, k: Any, v: Any, slopes: Any) -> Any:

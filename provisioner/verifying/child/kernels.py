@@ -13,10 +13,11 @@ from provisioner.verifying.child.numerics import measure
 from provisioner.verifying.child.protocol import Ended, Reporter
 from provisioner.verifying.child.speed import time_attention
 
+
 def run(job: dict[str, Any], reporter: Reporter) -> None:
     """Measure every interface that is there; report the plan first, so that what a crash swallowed can be named."""
     device = job["device"]
-    found = find_interfaces(job["expect"]["attention"])
+    found = find_interfaces(job["expect"]["attention"], device)
     plans = [(interface, _cases(interface, job)) for interface in found]
     names = [f"{interface.family}: {case.name}" for interface, cases in plans for case in cases]
     reporter.emit("plan", interfaces=[f"{i.family} {i.version}" for i in found], names=names)
