@@ -39,6 +39,7 @@ class _Session:
     extra_paths: tuple[str, ...]
     environment: Mapping[str, str]
     lengths: tuple[int, ...]
+    speed: bool
 
     def run(
         self,
@@ -55,7 +56,7 @@ class _Session:
             seconds = max(seconds, CHECK_SECONDS[self.mode])
         elif self.check_seconds is None and jit:
             seconds = self.timeout
-        job = Job(stage, self.mode, device, expect, seconds, skip, self.extra_paths, self.lengths)
+        job = Job(stage, self.mode, device, expect, seconds, skip, self.extra_paths, self.lengths, self.speed)
         with progress.task(f"verifying: {stage}") as task:
             return run_child(
                 self.python,
@@ -77,12 +78,14 @@ def verify(
     extra_paths: Sequence[Path] = (),
     environment: Mapping[str, str] | None = None,
     lengths: Sequence[int] = (),
+    speed: bool = True,
 ) -> Receipt:
     """Verify the environment of the interpreter ``python`` and return the receipt; a fault is a failed check, never an exception.
 
     ``timeout`` bounds each child in seconds, ``check_seconds`` each computation. ``environment`` are variables set on activation. ``device``
     ``"cpu"`` computes on the CPU even so (for attention that runs there); None takes every GPU that ``CUDA_VISIBLE_DEVICES`` shows.
-    ``extra_paths`` come first on the child's module path; ``lengths`` replace the sequence lengths of the speed runs.
+    ``extra_paths`` come first on the child's module path; ``lengths`` replace the sequence lengths of the speed runs, which ``speed`` False
+    leaves out (while something else uses the GPU their times would mean nothing).
     Raise `UsageError` for an unknown mode or a missing interpreter.
     """
     if mode not in TIMEOUT:
@@ -98,6 +101,7 @@ def verify(
         tuple(map(str, extra_paths)),
         environment or {},
         tuple(lengths),
+        speed,
     )
     wanted = expectation or Expectation()
     imports, import_checks = _imports(session, wanted)
@@ -188,12 +192,19 @@ def _on_devices(
     for index, entry in enumerate(visible_entries(len(devices), os.environ.get("CUDA_VISIBLE_DEVICES"))):
         capability = ComputeCapability.parse(devices[index]["compute_capability"])
         here = on_device(replace(expect, archs=archs or expect.archs), capability, version)
-        runs += [(index, session.run(stage, here, shown=entry, jit=jit)) for stage in _stages(versions)]
+        kernels = session.run("kernels", here, shown=entry, jit=jit)
+        skip = ("flash_attention_2",) if _failed(kernels) else ()
+        rest = [session.run(stage, here, shown=entry, jit=jit, skip=skip) for stage in _later_stages(versions)]
+        runs += [(index, run) for run in (kernels, *rest)]
     return runs
 
 
-def _stages(versions: Mapping[str, str]) -> tuple[str, ...]:
-    return ("kernels", "libraries", *(("finetuning",) if "unsloth" in versions else ()))
+def _failed(run: ChildRun) -> bool:
+    return any(check.outcome is Outcome.FAILED for check in judge(run))
+
+
+def _later_stages(versions: Mapping[str, str]) -> tuple[str, ...]:
+    return ("libraries", *(("finetuning",) if "unsloth" in versions else ()))
 
 
 def _importable(checks: Sequence[Check], expect: Expectation) -> bool:

@@ -11,6 +11,7 @@ makes ``FOLDER/NAME``, an environment of its own for each fault, that sees the t
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shutil
 import sys
 import time
@@ -175,6 +176,8 @@ def _environment(prepared: Prepared, source: Path, folder: Path, fault: Fault) -
     for name, content in files.items():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_bytes(content)
+    if einops := importlib.util.find_spec("einops"):  # flash-attn requires it; the interpreter that runs this may have it
+        shutil.copytree(Path(str(einops.origin)).parent, site / "einops")
     extension = folder / f"build-{fault.name}" / "out" / prepared.graph.extension
     shutil.copy2(extension, site / extension.name)
     return root / "bin" / "python"

@@ -28,7 +28,7 @@ def main(work: Path) -> None:
     """Carry out the stage that the job names, reporting into ``work``."""
     job = json.loads((work / "job.json").read_text())
     sys.path[:0] = job["paths"]
-    from provisioner.verifying.child.protocol import Reporter
+    from provisioner.verifying.child.protocol import Ended, Reporter
 
     reporter = Reporter(work, check_seconds=job["check_seconds"])
     if job["stage"] == "imports":
@@ -39,7 +39,10 @@ def main(work: Path) -> None:
         from provisioner.verifying.child import libraries as stage  # type: ignore[no-redef]
     else:
         from provisioner.verifying.child import finetuning as stage  # type: ignore[no-redef]
-    stage.run(job, reporter)
+    try:
+        stage.run(job, reporter)
+    except Ended as reason:
+        reporter.emit("ended", detail=str(reason))
     reporter.emit("finished")
 
 

@@ -14,10 +14,13 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
     """Import Unsloth first of all, ask it, train."""
     if reporter.check("import unsloth on this GPU", "import unsloth", lambda: {"detail": _import()})["status"] != "returned":
         return
-    from provisioner.verifying.child.libraries import ask_library
+    from provisioner.verifying.child.libraries import SKIPPED, ask_library
     from provisioner.verifying.child.training import train_with_unsloth
 
     ask_library("unsloth", ask_unsloth, reporter)
+    if "flash_attention_2" in job["skip"]:
+        reporter.skip("unsloth: training steps", SKIPPED)
+        return
     reporter.check("unsloth: training steps", "FastLanguageModel", train_with_unsloth)
 
 

@@ -23,18 +23,15 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
     reporter.emit("plan", interfaces=[f"{i.family} {i.version}" for i in found], names=names)
     if not found:
         raise RuntimeError(f"no {job['expect']['attention']} functions are there to verify")
-    try:
-        for interface, cases in plans:
-            for case in cases:
-                body = functools.partial(measure, interface, case, device)
-                name = f"{interface.family}: {case.name}"
-                outcome = reporter.check(name, interface.named(case.call), body, **_refusal(interface, case))
-                if outcome["status"] == "raised":
-                    _still_alive(device)
-        if job["speed"]:
-            time_attention(found, job, reporter)
-    except Ended as reason:
-        reporter.emit("ended", detail=str(reason))
+    for interface, cases in plans:
+        for case in cases:
+            body = functools.partial(measure, interface, case, device)
+            name = f"{interface.family}: {case.name}"
+            outcome = reporter.check(name, interface.named(case.call), body, **_refusal(interface, case))
+            if outcome["status"] == "raised":
+                _still_alive(device)
+    if job["speed"]:
+        time_attention(found, job, reporter)
 
 
 def _cases(interface: Interface, job: dict[str, Any]) -> list[Case]:
