@@ -123,7 +123,7 @@ def _build(prepared: Prepared, source: Path, folder: Path, fault: Fault, jobs: i
     (build / "gen" / "stubs.cpp").write_text(stubs.stub_source(prepared.release, prepared.selection))
     if fault is not RIGHT and fault.archs == ARCHS:
         _share_objects(folder / "build-right", build, graph.units, fault)
-    tree = _edited(source, build / "tree", fault, prepared.release.api) if fault.header else source
+    tree = edited(source, build / "tree", fault, prepared.release.api) if fault.header else source
     includes, libraries = graphs.lay_out(build, tree, prepared.target, prepared.toolchain)
 
     def write_graph(chosen: Jobs) -> None:
@@ -149,7 +149,7 @@ def _share_objects(right: Path, build: Path, units: Sequence[Unit], fault: Fault
     shutil.copy2(right / ".ninja_log", build / ".ninja_log")
 
 
-def _edited(source: Path, tree: Path, fault: Fault, api: str) -> Path:
+def edited(source: Path, tree: Path, fault: Fault, api: str) -> Path:
     """Return a copy of what the units need of the source tree, with the fault in it."""
     if not tree.exists():
         shutil.copytree(source / _HEADERS, tree / _HEADERS)
