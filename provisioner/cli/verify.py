@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--full", "mode", flag_value="full", help="Crossed over head dims, dtypes, grouping and lengths.")
 @click.option("--timeout", type=click.FloatRange(min=1), help="Seconds for the checks of one GPU.")
 @click.option("--check-timeout", type=click.FloatRange(min=1), help="Seconds for one check; a longer one is a hang.")
+@click.option("--speed/--no-speed", default=True, help="Whether to time attention (not while others use the GPU).")
 @click.option("--need-gpu", is_flag=True, help="Fail where torch sees no GPU.")
 @click.option(
     "--receipt", "receipt_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the receipt there as JSON."
@@ -35,6 +36,7 @@ def command(
     mode: str,
     timeout: float | None,
     check_timeout: float | None,
+    speed: bool,
     need_gpu: bool,
     receipt_file: Path | None,
     output: Output,
@@ -50,7 +52,12 @@ def command(
     interpreter = choose_python(name, python)
     with output.progress():
         receipt = verify(
-            interpreter, expectation=Expectation(gpu=need_gpu), mode=mode, timeout=timeout, check_seconds=check_timeout
+            interpreter,
+            expectation=Expectation(gpu=need_gpu),
+            mode=mode,
+            timeout=timeout,
+            check_seconds=check_timeout,
+            speed=speed,
         )
     if receipt_file is not None:
         paths.write_atomic(receipt_file, to_json(receipt))

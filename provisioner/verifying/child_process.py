@@ -33,7 +33,7 @@ _FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a child has to do. ``skip`` are modules already tried; ``lengths`` replace the sequence lengths of the speed runs."""
+    """What a child has to do. ``skip`` are modules already tried, or attentions that failed already; ``lengths`` replace the sequence lengths of the speed runs."""
 
     stage: str
     mode: str

@@ -24,7 +24,8 @@ class Expectation:
 
     ``attention`` is the path that must run: ``flash-attn`` (an adapter with its API included), ``sdpa`` or ``xformers``; None takes
     flash-attn where it is installed. ``backward_head_dims`` default to ``head_dims``. ``archs`` are claimed architectures (``sm_90``,
-    ``compute_75``). ``imports`` are modules that must be there; what is there beyond them must import too. ``gpu`` True makes a missing GPU a failure. ``foreign`` is worked out: PTX for older devices runs on a newer one.
+    ``compute_75``). ``imports`` are modules that must be there; what is there beyond them must import too. ``gpu`` True makes a missing
+    GPU a failure. Worked out: ``foreign``, PTX for older devices runs on a newer one; ``adapter``, the kernels under an adapter's functions.
     """
 
     attention: str | None = None
@@ -36,6 +37,7 @@ class Expectation:
     imports: tuple[str, ...] = ("torch",)
     gpu: bool = False
     foreign: bool = False
+    adapter: str | None = None
 
     @classmethod
     def of_kernels(cls, kernels: KernelSelection, archs: tuple[str, ...] = ()) -> Expectation:
@@ -46,8 +48,8 @@ class Expectation:
 def settle(expectation: Expectation, *, versions: dict[str, str], provenance: dict[str, Any] | None) -> Expectation:
     """Return ``expectation`` with every None filled in: from ``provenance`` (our wheel's own record), else from the release.
 
-    ``provenance`` holds ``selection`` (``head_dims``, ``dtypes``, ``features``, and ``backward_head_dims`` where they are fewer) and
-    ``inputs.archs``.
+    ``provenance`` holds ``selection`` (``head_dims``, ``dtypes``, ``features``, and ``backward_head_dims`` where they are fewer),
+    ``inputs.archs``, and ``adapter`` where the package is no flash-attn but has its functions over other kernels.
     """
     version = versions.get("flash-attn")
     known = _of_release(version)
@@ -61,6 +63,7 @@ def settle(expectation: Expectation, *, versions: dict[str, str], provenance: di
         dtypes=expectation.dtypes or tuple(said.get("dtypes") or known.dtypes),
         features=expectation.features if expectation.features is not None else tuple(said.get("features", known.features)),
         archs=expectation.archs or tuple(((provenance or {}).get("inputs") or {}).get("archs") or ()),
+        adapter=(provenance or {}).get("adapter"),
     )
 
 
@@ -77,13 +80,16 @@ def on_device(expectation: Expectation, capability: ComputeCapability, version: 
     """Return ``expectation`` as far as the device and the kernels' own generation allow it.
 
     flash-attn 1.x goes backward above head dim 64 on 8.0 and 9.0 alone, for want of shared memory elsewhere, and takes bf16 from 8.0 on
-    (fmha_api.cpp of 1.0.9, read 2026-11-24); so do adapters over it on 7.5. Upstream asks the *device*, so kernels for 7.5 that run
-    on a newer one as PTX refuse neither: they are ``foreign`` there.
+    (fmha_api.cpp of 1.0.9, read 2026-11-24). Upstream asks the *device*, so kernels for 7.5 that run on a newer one as PTX refuse
+    neither: they are ``foreign`` there. An adapter gives what its kernels lack to PyTorch's own, which know no bf16 below 8.0.
     """
+    halves = tuple(name for name in expectation.dtypes or () if name != "bf16" or capability >= (8, 0))
+    if expectation.adapter:
+        return replace(expectation, dtypes=halves)
     foreign = capability >= (8, 0) and bool(expectation.archs) and all(_number(arch) < (8, 0) for arch in expectation.archs)
     old = foreign or capability < (8, 0)
     large = not old and (capability in ((8, 0), (9, 0)) or not version.startswith("1."))
-    dtypes = tuple(name for name in expectation.dtypes or () if name != "bf16" or not old)
+    dtypes = tuple(name for name in halves if name != "bf16" or not old)
     dims = tuple(dim for dim in expectation.backward_head_dims or () if large or dim <= 64)
     return replace(expectation, backward_head_dims=dims, dtypes=dtypes, foreign=foreign)
 

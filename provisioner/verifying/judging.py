@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,8 @@ from provisioner.verifying.failures import classify, is_refusal, of_import
 from provisioner.verifying.receipt import Check, Outcome
 
 DETAIL_LIMIT = 400
+
+_ABOVE_PACKAGE = re.compile(r"/[^\s:'\"(]*/(?:site-packages/|(?=provisioner/verifying/child/))")
 
 
 def judge(run: ChildRun, *, device: int | None = None) -> tuple[Check, ...]:
@@ -54,7 +57,7 @@ def _raised(begin: dict[str, Any], end: dict[str, Any], device: int | None) -> C
         code = of_import(begin["call"].removeprefix("import "), kind, text)
     else:
         code = classify(f"{kind}: {text}") or "call-failed"
-    where = f" (at {end['where']})" if end.get("where") else ""
+    where = f" (at {_short(end['where'])})" if end.get("where") else ""
     return Check(name, Outcome.FAILED, shown + where, code, seconds=end["seconds"], device=device)
 
 
@@ -77,7 +80,7 @@ def _death(run: ChildRun, device: int | None) -> Check:
     output = f"{run.said}\n{run.result.err}"
     if run.result.timed_out or "Timeout (" in run.dump:
         what = "the time limit of all checks was reached" if run.result.timed_out else "no return within its limit"
-        return Check(name, Outcome.FAILED, f"{call}{what}{place}", "hang", device=device)
+        return Check(name, Outcome.FAILED, _short(f"{call}{what}{place}"), "hang", device=device)
     code = classify(output) or _by_exit(run)
     detail = f"{call}{_exit_text(run.result.code)}{place}; {_last_words(output)}"
     return Check(name, Outcome.FAILED, _short(detail), code, device=device)
@@ -110,5 +113,6 @@ def _last_words(output: str) -> str:
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
+    """Return the text on one line and not too long, with files named from their package on: whose machine it was tells nothing."""
+    text = _ABOVE_PACKAGE.sub("", " ".join(text.split()))
     return text if len(text) <= DETAIL_LIMIT else text[: DETAIL_LIMIT - 1] + "…"

@@ -39,16 +39,24 @@ class _Session:
     extra_paths: tuple[str, ...]
     environment: Mapping[str, str]
     lengths: tuple[int, ...]
+    speed: bool
 
     def run(
-        self, stage: str, expect: Expectation, *, device: str = "cuda", skip: tuple[str, ...] = (), shown: str | None = None
+        self,
+        stage: str,
+        expect: Expectation,
+        *,
+        device: str = "cuda",
+        skip: tuple[str, ...] = (),
+        shown: str | None = None,
+        jit: bool = False,
     ) -> ChildRun:
         seconds = self.check_seconds or min(CHECK_SECONDS[self.mode], self.timeout)
         if stage == "imports":  # reads gigabytes from a cold disk, whatever the limit of a computation
             seconds = max(seconds, CHECK_SECONDS[self.mode])
-        elif self.check_seconds is None and needs_jit(expect.archs):
+        elif self.check_seconds is None and jit:
             seconds = self.timeout
-        job = Job(stage, self.mode, device, expect, seconds, skip, self.extra_paths, self.lengths)
+        job = Job(stage, self.mode, device, expect, seconds, skip, self.extra_paths, self.lengths, self.speed)
         with progress.task(f"verifying: {stage}") as task:
             return run_child(
                 self.python,
@@ -70,12 +78,14 @@ def verify(
     extra_paths: Sequence[Path] = (),
     environment: Mapping[str, str] | None = None,
     lengths: Sequence[int] = (),
+    speed: bool = True,
 ) -> Receipt:
     """Verify the environment of the interpreter ``python`` and return the receipt; a fault is a failed check, never an exception.
 
     ``timeout`` bounds each child in seconds, ``check_seconds`` each computation. ``environment`` are variables set on activation. ``device``
     ``"cpu"`` computes on the CPU even so (for attention that runs there); None takes every GPU that ``CUDA_VISIBLE_DEVICES`` shows.
-    ``extra_paths`` come first on the child's module path; ``lengths`` replace the sequence lengths of the speed runs.
+    ``extra_paths`` come first on the child's module path; ``lengths`` replace the sequence lengths of the speed runs, which ``speed`` False
+    leaves out (while something else uses the GPU their times would mean nothing).
     Raise `UsageError` for an unknown mode or a missing interpreter.
     """
     if mode not in TIMEOUT:
@@ -91,6 +101,7 @@ def verify(
         tuple(map(str, extra_paths)),
         environment or {},
         tuple(lengths),
+        speed,
     )
     wanted = expectation or Expectation()
     imports, import_checks = _imports(session, wanted)
@@ -121,12 +132,12 @@ def verify(
     )
 
 
-def needs_jit(archs: Sequence[str]) -> bool:
-    """Say whether the driver must compile the kernels on their first call: there is PTX and no binary code.
+def needs_jit(archs: Sequence[str], versions: Mapping[str, str]) -> bool:
+    """Say whether kernels are compiled on their first call: by the driver where there is PTX and no binary code, or because FA4 is Python.
 
     flash-attn 1.0.9's head dim 128 took more than 100 s that way on an H100 (measured 2026-11-24).
     """
-    return bool(archs) and all(arch.startswith("compute_") for arch in archs)
+    return "flash-attn-4" in versions or (bool(archs) and all(arch.startswith("compute_") for arch in archs))
 
 
 def visible_entries(count: int, variable: str | None) -> tuple[str | None, ...]:
@@ -177,11 +188,23 @@ def _on_devices(
         return []
     runs: list[tuple[int | None, ChildRun]] = []
     version = versions.get("flash-attn", "")
+    jit = needs_jit(archs or expect.archs, versions)
     for index, entry in enumerate(visible_entries(len(devices), os.environ.get("CUDA_VISIBLE_DEVICES"))):
         capability = ComputeCapability.parse(devices[index]["compute_capability"])
         here = on_device(replace(expect, archs=archs or expect.archs), capability, version)
-        runs += [(index, session.run(stage, here, shown=entry)) for stage in ("kernels", "libraries")]
+        kernels = session.run("kernels", here, shown=entry, jit=jit)
+        skip = ("flash_attention_2",) if _failed(kernels) else ()
+        rest = [session.run(stage, here, shown=entry, jit=jit, skip=skip) for stage in _later_stages(versions)]
+        runs += [(index, run) for run in (kernels, *rest)]
     return runs
+
+
+def _failed(run: ChildRun) -> bool:
+    return any(check.outcome is Outcome.FAILED for check in judge(run))
+
+
+def _later_stages(versions: Mapping[str, str]) -> tuple[str, ...]:
+    return ("libraries", *(("finetuning",) if "unsloth" in versions else ()))
 
 
 def _importable(checks: Sequence[Check], expect: Expectation) -> bool:

@@ -87,7 +87,33 @@ def test_devices_are_shown_as_the_user_named_them() -> None:
     assert visible_entries(1, "MIG-6a7b") == ("MIG-6a7b",)
 
 
-def test_only_ptx_means_that_the_driver_compiles_first() -> None:
-    assert needs_jit(("compute_75",))
-    assert not needs_jit(("sm_90", "compute_90"))
-    assert not needs_jit(())
+def test_only_ptx_means_that_the_driver_compiles_first_and_fa4_always_compiles() -> None:
+    assert needs_jit(("compute_75",), {})
+    assert not needs_jit(("sm_90", "compute_90"), {"flash-attn": "2.8.3"})
+    assert not needs_jit((), {})
+    assert needs_jit((), {"flash-attn-4": "4.0.0b36"})
+
+
+ADAPTER = {
+    "adapter": "turing109",
+    "inputs": {"archs": ["compute_75"]},
+    "selection": {
+        "head_dims": [32, 64, 96, 128, 192, 256],
+        "dtypes": ["fp16", "bf16"],
+        "features": ["backward", "varlen", "local", "uneven", "dropout"],
+    },
+}
+"""What the adapter's wheel says of itself (provenance.json)."""
+
+
+def test_an_adapter_is_held_to_its_own_claims_on_each_gpu() -> None:
+    settled = settle(Expectation(), versions={"flash-attn": "2.8.3+turing109"}, provenance=ADAPTER)
+    turing = on_device(settled, ComputeCapability(7, 5), "2.8.3+turing109")
+    assert turing.dtypes == ("fp16",)
+    wanted = cases(turing)
+    assert {case.head_dim for case in wanted if case.backward and case.refused is None} >= {32, 64, 96, 128, 192, 256}
+    assert {case.refused for case in wanted if case.refused} == {"softcap", "alibi", "bf16", "fp32", "4 query heads over 3"}
+    assert any(case.call == "kvcache" for case in wanted)
+    hopper = on_device(settled, ComputeCapability(9, 0), "2.8.3+turing109")
+    assert hopper.dtypes == ("fp16", "bf16"), "PyTorch's kernels take what Turing's do not"
+    assert not hopper.foreign

@@ -104,3 +104,16 @@ def test_a_hang_names_the_innermost_frame_of_the_main_thread() -> None:
     (check,) = judge(child(begin("a"), code=1, dump=dump))
     assert check.code == "hang"
     assert "/x/flash_attn/interface.py:91 in forward" in check.detail
+
+
+def test_files_are_named_from_their_package_on() -> None:
+    dump = 'Current thread 0x02 (most recent call first):\n  File "/home/me/env/lib/python3.12/site-packages/torch/cuda/__init__.py", line 9 in synchronize\n'
+    (check,) = judge(child(begin("a"), code=1, dump="Timeout (0:00:05)!\n" + dump))
+    assert check.detail.endswith("in torch/cuda/__init__.py:9 in synchronize")
+    text = (
+        "/home/me/env/lib/python3.12/site-packages/flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so: undefined symbol: _ZN5flash"
+    )
+    end = {"event": "end", "name": "a", "status": "raised", "seconds": 0.1, "type": "ImportError", "text": text, "where": ""}
+    (check,) = judge(child(begin("a", call="import flash_attn"), end, {"event": "finished"}))
+    assert check.code == "undefined-symbol-abi-mismatch"
+    assert check.detail == "ImportError: flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so: undefined symbol: _ZN5flash"

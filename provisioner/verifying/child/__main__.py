@@ -28,16 +28,21 @@ def main(work: Path) -> None:
     """Carry out the stage that the job names, reporting into ``work``."""
     job = json.loads((work / "job.json").read_text())
     sys.path[:0] = job["paths"]
-    from provisioner.verifying.child.protocol import Reporter
+    from provisioner.verifying.child.protocol import Ended, Reporter
 
     reporter = Reporter(work, check_seconds=job["check_seconds"])
     if job["stage"] == "imports":
         from provisioner.verifying.child import imports as stage
     elif job["stage"] == "kernels":
         from provisioner.verifying.child import kernels as stage  # type: ignore[no-redef]
-    else:
+    elif job["stage"] == "libraries":
         from provisioner.verifying.child import libraries as stage  # type: ignore[no-redef]
-    stage.run(job, reporter)
+    else:
+        from provisioner.verifying.child import finetuning as stage  # type: ignore[no-redef]
+    try:
+        stage.run(job, reporter)
+    except Ended as reason:
+        reporter.emit("ended", detail=str(reason))
     reporter.emit("finished")
 
 

@@ -19,7 +19,7 @@ DISTRIBUTIONS = (
     "transformers", "trl", "peft", "accelerate", "numpy",
 )  # fmt: skip
 
-EXTENSIONS = ("flash_attn_2_cuda", "flash_attn_cuda", "flash_attn_3._C")
+EXTENSIONS = ("flash_attn_2_cuda", "flash_attn_cuda")
 
 PROVENANCE = "provenance.json"
 """The file in a wheel's dist-info that says which kernels our build put in."""
@@ -58,29 +58,38 @@ def _provenance() -> str | None:
 
 
 def _extensions() -> list[str]:
-    found = []
+    """Return the compiled modules of the attention that is installed: upstream's by their names, others as their package lists them."""
+    found: dict[str, None] = {}
     for name in EXTENSIONS:
         with suppress(ImportError, ValueError):
             spec = importlib.util.find_spec(name)
             if spec is not None and spec.origin is not None:
-                found.append(spec.origin)
-    return found
+                found[spec.origin] = None
+    for name in ("flash-attn", "flash-attn-3"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            distribution = importlib.metadata.distribution(name)
+            found |= {str(distribution.locate_file(file)): None for file in distribution.files or () if file.suffix == ".so"}
+    return list(found)
 
 
 def _there(module: str) -> bool:
     """Say whether the module's top-level package is there, importing nothing.
 
-    FA4 is a folder within ``flash_attn``: it is looked for by its distribution.
+    FA4 is a folder within ``flash_attn``: it is looked for by its distribution. Alone it leaves ``flash_attn`` without an
+    ``__init__.py``, as a half-removed flash-attn does; neither is flash-attn.
     """
     if module == "flash_attn.cute":
         return "flash-attn-4" in _versions()
     with suppress(ImportError, ValueError):
-        return importlib.util.find_spec(module.partition(".")[0]) is not None
+        spec = importlib.util.find_spec(module.partition(".")[0])
+        return spec is not None and spec.origin is not None
     return False
 
 
 def _import(module: str) -> dict[str, Any]:
     loaded = importlib.import_module(module)
+    if getattr(loaded, "__file__", None) is None:
+        raise ModuleNotFoundError(f"No module named {module!r}: only a folder of that name")
     return {"detail": str(getattr(loaded, "__version__", ""))}
 
 

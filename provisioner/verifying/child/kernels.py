@@ -7,43 +7,47 @@ from typing import Any
 
 import torch
 
-from provisioner.verifying.child.cases import build_cases
+from provisioner.verifying.child.cases import Case, build_cases
 from provisioner.verifying.child.interfaces import Interface, find_interfaces
 from provisioner.verifying.child.numerics import measure
 from provisioner.verifying.child.protocol import Ended, Reporter
 from provisioner.verifying.child.speed import time_attention
 
-LATER = {"head_dims": [64, 128], "backward_head_dims": [64, 128], "dtypes": ["fp16", "bf16"], "features": ["backward", "varlen"]}
-"""What is asked of flash-attn 3 and 4, of torch's and of xformers' attention: all of them have it where they run at all."""
-
 
 def run(job: dict[str, Any], reporter: Reporter) -> None:
     """Measure every interface that is there; report the plan first, so that what a crash swallowed can be named."""
     device = job["device"]
-    found = find_interfaces(job["expect"]["attention"])
+    found = find_interfaces(job["expect"]["attention"], device)
     plans = [(interface, _cases(interface, job)) for interface in found]
     names = [f"{interface.family}: {case.name}" for interface, cases in plans for case in cases]
     reporter.emit("plan", interfaces=[f"{i.family} {i.version}" for i in found], names=names)
     if not found:
         raise RuntimeError(f"no {job['expect']['attention']} functions are there to verify")
-    try:
-        for interface, cases in plans:
-            for case in cases:
-                body = functools.partial(measure, interface, case, device)
-                name = f"{interface.family}: {case.name}"
-                outcome = reporter.check(name, interface.named(case.call), body, refused=case.refused)
-                if outcome["status"] == "raised":
-                    _still_alive(device)
-        if job["speed"]:
-            time_attention(found, job, reporter)
-    except Ended as reason:
-        reporter.emit("ended", detail=str(reason))
+    for interface, cases in plans:
+        for case in cases:
+            body = functools.partial(measure, interface, case, device)
+            name = f"{interface.family}: {case.name}"
+            outcome = reporter.check(name, interface.named(case.call), body, **_refusal(interface, case))
+            if outcome["status"] == "raised":
+                _still_alive(device)
+    if job["speed"]:
+        time_attention(found, job, reporter)
 
 
-def _cases(interface: Interface, job: dict[str, Any]) -> list[Any]:
-    own = interface.generation in (1, 2)
-    expect = {**(job["expect"] if own else LATER), "grouped": interface.grouped, "foreign": job["expect"]["foreign"]}
+def _cases(interface: Interface, job: dict[str, Any]) -> list[Case]:
+    claims = dict(job["expect"])
+    if interface.claims is not None:
+        claims.update(interface.claims)
+        claims["dtypes"] = [dtype for dtype in claims["dtypes"] if dtype in job["expect"]["dtypes"]] or ["fp16"]
+    expect = {**claims, "grouped": interface.grouped}
     return build_cases(expect, interface.calls, generation=interface.generation, mode=job["mode"])
+
+
+def _refusal(interface: Interface, case: Case) -> dict[str, str]:
+    """Return what `Reporter.check` is told of the case: that it must be refused, that it may be, or nothing."""
+    if case.refused is not None:
+        return {"refused": case.refused, "refusal": "required"}
+    return {"refused": interface.family, "refusal": "allowed"} if interface.optional else {}
 
 
 def _still_alive(device: str) -> None:

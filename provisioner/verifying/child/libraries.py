@@ -1,8 +1,10 @@
-"""Third stage, one process per GPU: which attention each library takes here, by asking it, and one training step of Unsloth."""
+"""Third stage, one process per GPU: which attention each library takes here, by asking it, and a few training steps."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,21 +13,47 @@ from provisioner.verifying.child.protocol import Reporter
 
 HEAD_DIM, HEADS, TOKENS = 64, 8, 256
 
+SKIPPED = "flash-attn's own checks failed; a training step over it would tell nothing more"
+
 
 def run(job: dict[str, Any], reporter: Reporter) -> None:
-    """Ask torch, xformers, transformers and Unsloth, in this order: Unsloth replaces parts of the others."""
+    """Ask each library that is there, then train with each attention that transformers has."""
     device = job["device"]
-    askers = {"torch": ask_torch, "xformers": ask_xformers, "transformers": ask_transformers, "unsloth": ask_unsloth}
+    askers = {"torch": ask_torch, "xformers": ask_xformers, "transformers": ask_transformers}
+    if job["expect"]["adapter"]:
+        askers = {"flash_attn": ask_adapter, **askers}
     for library, ask in askers.items():
-        if importlib.util.find_spec(library) is None or (library == "unsloth" and device != "cuda"):
-            continue
-        outcome = reporter.check(f"attention of {library}", library, lambda ask=ask: {"detail": ask(device)})  # type: ignore[misc]
-        if outcome["status"] == "returned":
-            reporter.emit("attention", library=library, path=outcome["detail"])
-    if device == "cuda" and importlib.util.find_spec("unsloth") is not None:
-        from provisioner.verifying.child.training import train_one_step
+        if importlib.util.find_spec(library) is not None:
+            ask_library(library, functools.partial(ask, device), reporter)
+    if importlib.util.find_spec("transformers") is not None:
+        _train(job, reporter)
 
-        reporter.check("unsloth: one training step", "FastLanguageModel", train_one_step)
+
+def ask_library(library: str, ask: Callable[[], str], reporter: Reporter) -> None:
+    """Ask, as a check of its own, and report the answer as the attention that ``library`` takes."""
+    outcome = reporter.check(f"attention of {library}", library, lambda: {"detail": ask()})
+    if outcome["status"] == "returned":
+        reporter.emit("attention", library=library, path=outcome["detail"])
+
+
+def _train(job: dict[str, Any], reporter: Reporter) -> None:
+    from provisioner.verifying.child.training import train_with_transformers
+
+    device = job["device"]
+    for attention in ("sdpa", "flash_attention_2"):
+        name = f"transformers: training steps with {attention}"
+        if attention == "sdpa" or (device == "cuda" and is_flash_attention_2_usable()):
+            if attention in job["skip"]:
+                reporter.skip(name, SKIPPED)
+                continue
+            reporter.check(name, "LlamaForCausalLM", functools.partial(train_with_transformers, attention, device))
+
+
+def is_flash_attention_2_usable() -> bool:
+    """Say whether transformers itself takes the installed flash-attn."""
+    from transformers.utils import is_flash_attn_2_available
+
+    return bool(is_flash_attn_2_available())
 
 
 def _tensors(device: str) -> list[Any]:
@@ -41,6 +69,15 @@ def ask_torch(device: str) -> str:
     choice = torch._fused_sdp_choice(*_tensors(device), None, 0.0, True)
     names = {int(value.value if hasattr(value, "value") else value): name for name, value in SDPBackend.__members__.items()}
     return f"sdpa {names.get(choice, str(choice)).lower()}"
+
+
+def ask_adapter(device: str) -> str:
+    """Return which kernels an adapter's functions take here, by head dim; forward and backward, causal."""
+    import flash_attn
+
+    q = _tensors(device)[0]
+    chosen = [(dim, flash_attn.kernels(dtype=q.dtype, head_dim=dim, device=device)) for dim in (64, 128)]
+    return ", ".join(f"{name} (head dim {dim})" for dim, name in chosen)
 
 
 def ask_xformers(device: str) -> str:
@@ -79,16 +116,3 @@ def ask_transformers(device: str) -> str:
     except (ImportError, ValueError, RuntimeError) as error:
         wanted = f"not available ({str(error).strip().splitlines()[0][:120]})"
     return f"{taken()} by itself; flash_attention_2 when asked: {wanted}"
-
-
-def ask_unsloth(device: str) -> str:
-    """Return what Unsloth's own selection gives for padded and for packed batches; older releases tell only what they found."""
-    import unsloth  # noqa: F401  (its import patches the others and must come first)
-
-    try:
-        from unsloth.utils.attention_dispatch import select_attention_backend
-    except ImportError:
-        from unsloth.models import _utils
-
-        return "flash-attn" if _utils.HAS_FLASH_ATTENTION else "xformers or sdpa"
-    return f"{select_attention_backend(False)}; packed: {select_attention_backend(True)}"

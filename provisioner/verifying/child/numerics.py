@@ -133,13 +133,14 @@ def _measure_cache(interface: Interface, case: Case, inputs: Inputs) -> dict[str
         options["num_splits"] = case.splits
     stored = caches
     if case.paged:
-        caches, options["block_table"] = _paged(caches)
+        caches, table = _paged(caches)
+        options["page_table" if interface.generation == 3 else "block_table"] = table
     q = inputs.q.reshape(len(case.lengths), new, *inputs.q.shape[1:])
     out = interface.functions["kvcache"](q, *caches, *fresh, **options).reshape(inputs.q.shape)
     exact = _by_formula(interface, case, inputs, torch.float64, None)
     plain = _by_formula(interface, case, inputs, inputs.q.dtype, None)
     if case.paged:
-        stored = [pages[options["block_table"].long()].flatten(1, 2) for pages in caches]
+        stored = [pages[table.long()].flatten(1, 2) for pages in caches]
     for cache, parts, name in zip(stored, (ks, vs), ("k_cache", "v_cache"), strict=True):
         for row, part in zip(cache, parts, strict=True):
             if not torch.equal(row[: len(part)], part):

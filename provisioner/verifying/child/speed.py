@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from provisioner.verifying.child.cases import Case
-from provisioner.verifying.child.interfaces import Interface, call
+from provisioner.verifying.child.interfaces import BACKENDS, Interface, call, sdpa
 from provisioner.verifying.child.protocol import Reporter
 
 LENGTHS = {"quick": (1024, 4096), "full": (512, 1024, 2048, 4096, 8192, 16384)}
@@ -40,30 +40,28 @@ def time_attention(found: list[Interface], job: dict[str, Any], reporter: Report
         case = Case("func", dtype, head_dim, (HEADS, HEADS), ((length, length),) * batch, causal=True)
         for name, function in _contestants(found, case, length):
             body = functools.partial(_timings, function, case, job)
-            lacking = "this backend" if name.startswith("sdpa ") else None  # torch offers by device; what is installed must run
+            optional = name.startswith("sdpa ") or any(one.family == name and one.optional for one in found)
+            lacking = name if optional else None  # torch offers by device; what is installed to be used must run
             outcome = reporter.check(f"speed: {name} n{length}", name, body, refused=lacking, refusal="allowed")
             for row in outcome.get("rows", ()):
                 reporter.emit("timing", implementation=name, seqlen=length, dtype=dtype, head_dim=head_dim, **row)
 
 
 def _contestants(found: list[Interface], case: Case, length: int) -> list[tuple[str, Callable[..., Any]]]:
-    from torch.nn.attention import SDPBackend, sdpa_kernel
+    """Return what is timed: each installed attention, then torch's backends."""
+    from torch.nn.attention import SDPBackend
 
     def by_backend(backend: Any, q: Any, k: Any, v: Any) -> Any:
         shape = (len(case.lengths), length, *q.shape[1:])
-        q, k, v = (x.reshape(shape).transpose(1, 2) for x in (q, k, v))
-        with sdpa_kernel(backend):
-            out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return out.transpose(1, 2).reshape(-1, *out.shape[1:2], out.shape[3])
+        return sdpa(*(x.reshape(shape) for x in (q, k, v)), causal=True, backend=backend).reshape(q.shape)
 
     own = []
     for interface in found:
         kind = "func" if "func" in interface.functions else "varlen"
         timed = Case(kind, case.dtype, case.head_dim, case.heads, case.lengths, causal=True)
-        if interface.family != "sdpa":
+        if not interface.family.startswith("sdpa"):
             own.append((interface.family, functools.partial(call, interface, timed, slopes=None)))
-    names = {"flash": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "math": "MATH"}
-    there = {label: getattr(SDPBackend, name) for label, name in names.items() if hasattr(SDPBackend, name)}
+    there = {label: getattr(SDPBackend, name) for label, name in BACKENDS.items() if hasattr(SDPBackend, name)}
     if length > MATH_LIMIT:
         there.pop("math", None)
     return own + [(f"sdpa {label}", functools.partial(by_backend, backend)) for label, backend in there.items()]

@@ -1,4 +1,4 @@
-"""One training step of a tiny random Llama through Unsloth; the model comes from a config on disk, nothing is downloaded."""
+"""Training steps of a tiny random Llama, through Unsloth or transformers alone; the model comes from a config, nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,23 @@ from typing import Any
 import torch
 
 VOCABULARY = 256
+SHAPE: dict[str, int] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 3,
+}
+"""A Llama of two layers with grouped heads of dim 64: the smallest that takes the kernels a real one takes."""
 
 
-def train_one_step() -> dict[str, Any]:
-    """Load the model through Unsloth, add LoRA, do two optimizer steps on one batch; raise unless the loss is finite and falls."""
+def train_with_unsloth() -> dict[str, Any]:
+    """Load the model through Unsloth, add LoRA and take three steps; ``detail`` says losses and attention. Raise as `take_steps` does."""
     from unsloth import FastLanguageModel  # first: it patches what the next lines load
 
     with tempfile.TemporaryDirectory() as folder:
@@ -26,21 +39,48 @@ def train_one_step() -> dict[str, Any]:
     return take_steps(model)
 
 
-def take_steps(model: Any, *, steps: int = 3) -> dict[str, Any]:
-    """Train ``model`` on one fixed batch and return the losses; raise when they are not finite or do not fall."""
+def train_with_transformers(attention: str, device: str) -> dict[str, Any]:
+    """Take three full steps with transformers' own Llama and ``attention`` (its name there). Raise as `take_steps` does."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    half = torch.float16 if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 8 else torch.bfloat16
+    torch.manual_seed(1)
+    config = LlamaConfig(**SHAPE)
+    model = LlamaForCausalLM._from_config(config, attn_implementation=attention, dtype=half).to(device)
+    return take_steps(model.train(), rate=1e-3)
+
+
+def take_steps(model: Any, *, steps: int = 3, rate: float = 1e-2) -> dict[str, Any]:
+    """Train ``model`` on one fixed batch and return the losses and the attention it used.
+
+    Raise `RuntimeError` when a loss or gradient is not finite, when no gradient reaches the attention's projections, or when the loss
+    does not fall.
+    """
     device = next(model.parameters()).device
     tokens = torch.randint(4, VOCABULARY, (2, 96), generator=torch.Generator().manual_seed(1)).to(device)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=rate)
     losses = []
     for _ in range(steps):
         loss = model(input_ids=tokens, labels=tokens).loss
         loss.backward()
+        losses.append(float(loss.detach()))
+        _check_gradients(trained)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss.detach()))
     if not all(map(math.isfinite, losses)) or losses[-1] >= losses[0]:
         raise RuntimeError(f"training does not learn: losses {losses}")
-    return {"detail": "loss " + " → ".join(f"{loss:.4f}" for loss in losses)}
+    shown = " → ".join(f"{loss:.4f}" for loss in losses)
+    return {"detail": f"loss {shown}, {len(trained)} gradients finite, attention {model.config._attn_implementation}"}
+
+
+def _check_gradients(trained: dict[str, Any]) -> None:
+    """Raise unless all gradients are finite and the query projections, which only attention's backward reaches, have some."""
+    given = {name: parameter.grad for name, parameter in trained.items() if parameter.grad is not None}
+    if broken := [name for name, grad in given.items() if not bool(torch.isfinite(grad).all())]:
+        raise RuntimeError(f"{len(broken)} gradients are not finite, first: {broken[0]}")
+    if not any("q_proj" in name and bool(grad.any()) for name, grad in given.items()):
+        raise RuntimeError("no gradient reached the query projections: attention's backward did nothing")
 
 
 def write_tiny_llama(folder: Path) -> None:
@@ -56,16 +96,4 @@ def write_tiny_llama(folder: Path) -> None:
     special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=3,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(**SHAPE)).save_pretrained(folder)
