@@ -1,12 +1,13 @@
 """What a build costs: upstream's default one against ours for one architecture, on the same units, machine and run.
 
-    python benchmarks/build.py --python ENV/bin/python --arch sm_90 [--quick] [--json FILE]
+    python benchmarks/build.py --python ENV/bin/python --arch sm_90 [--quick] [--jobs N] [--unsloth BUILD.json] [--json FILE]
 
 Measured: one unit of each kind (forward, backward, split; head dim 128, bf16, causal) as upstream compiles it and as ours, one right after
 the other, the host code, and a whole build of ours for a model (Llama 3 8B: head dim 128, bf16) from nothing to the wheel.
 Extrapolated, and marked ``~``: the sums over all units, by the proportions of `provisioner.building.costs` scaled to the measured
 unit of each kind. Upstream's default build repeats the device compile for four architectures (setup.py of 2.8.3.post2: ``80;90;100;120``).
-``--quick`` leaves the whole build away. The figures are CPU-seconds, user and system, so other work on the machine moves them less than wall time.
+``--unsloth`` names what ``provision build --kernels unsloth --json`` printed on the same machine: a measured row in place of the extrapolated
+one. ``--quick`` leaves the whole build away; ``--jobs`` measures so many units at once. The figures are CPU-seconds, user and system.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from provisioner.building import costs, generated, graph, sources
 from provisioner.building.build import BuildOrder, BuiltWheel, Prepared, build_flash_attn, prepare
+from provisioner.building.compile import ninja_program
 from provisioner.building.selection import Kernel, Selection, all_kernels, for_model, preset, select
 from provisioner.building.wheelhouse import Wheelhouse
 from provisioner.planning.values import KernelSelection
@@ -83,7 +87,7 @@ def lay_out(prepared: Prepared, source: Path, folder: Path) -> dict[str, str]:
     for name, text in generated.sources(prepared.release, prepared.selection, prepared.key.archs).items():
         (folder / "gen" / name).write_text(text)
     (folder / "build.ninja").write_text(graph.ninja_text(prepared.graph, includes, libraries, prepared.toolchain.cxx, heavy=1))
-    listed = subprocess.run(["ninja", "-t", "commands"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run([ninja_program(), "-t", "commands"], cwd=folder, capture_output=True, text=True, check=True).stdout
     return {
         unit.name: next(line for line in listed.splitlines() if f" -o {unit.object}.part " in line)
         for unit in prepared.graph.units
@@ -154,14 +158,11 @@ def order_for(options: argparse.Namespace, kernels: KernelSelection) -> BuildOrd
     return BuildOrder(options.python, (options.arch,), kernels=kernels, cuda_root=options.cuda_home)
 
 
-def build_model(options: argparse.Namespace, scratch: Path) -> tuple[BuiltWheel, float]:
-    """Build the wheel for the model from nothing and return it with its CPU-seconds."""
+def build_model(options: argparse.Namespace, scratch: Path) -> BuiltWheel:
+    """Build the wheel for the model from nothing and return it."""
     say("a whole build for Llama 3 8B")
     os.environ["CCACHE_DISABLE"] = "1"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    built = build_flash_attn(order_for(options, for_model(LLAMA_3_8B)), wheelhouse=Wheelhouse(scratch / "wheelhouse"))
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return built, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return build_flash_attn(order_for(options, for_model(LLAMA_3_8B)), wheelhouse=Wheelhouse(scratch / "wheelhouse"))
 
 
 def main() -> None:
@@ -171,6 +172,8 @@ def main() -> None:
     parser.add_argument("--arch", default="sm_90")
     parser.add_argument("--cuda-home", type=Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--unsloth", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="provision-benchmark-") as folder:
@@ -186,20 +189,32 @@ def run(options: argparse.Namespace, scratch: Path) -> None:
     os.environ["PROVISION_CACHE_DIR"] = str(scratch / "cache")
     source = sources.unpack(sources.fetch_sdist(release), scratch / "source")
     commands = {side.name: lay_out(side.prepared, source, scratch / side.name) for side in (upstream, ours)}
-    for direction in ("fwd", "bwd", "split"):
-        for side in (upstream, ours):
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = {}
+        for direction, side in product(("fwd", "bwd", "split"), (upstream, ours)):
             if kernel := side.sample(direction):
                 unit = Path(kernel.unit(release)).stem
-                side.measured[direction] = measure(scratch / side.name, unit, commands[side.name][unit])
-    host = measure(scratch / "ours", "flash_api", commands["ours"]["flash_api"]).cpu_seconds
-    built, cpu = (None, 0.0) if options.quick else build_model(options, scratch)
-    rows = table(upstream, ours, host, built, cpu)
+                running[direction, side] = pool.submit(measure, scratch / side.name, unit, commands[side.name][unit])
+        host = pool.submit(measure, scratch / "ours", "flash_api", commands["ours"]["flash_api"])
+        for (direction, side), found in running.items():
+            side.measured[direction] = found.result()
+    built = None if options.quick else build_model(options, scratch)
+    rows = table(upstream, ours, host.result().cpu_seconds, built)
+    if options.unsloth:
+        document = json.loads(options.unsloth.read_text())["build"]
+        rows[2] = whole_build("ours, unsloth", document["units"], document, Path(document["path"]))
     show(rows)
     if options.json:
         options.json.write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
 
 
-def table(upstream: Side, ours: Side, host: float, built: BuiltWheel | None, cpu: float) -> list[Row]:
+def whole_build(what: str, units: int, figures: dict[str, Any], wheel: Path) -> Row:
+    """Return the row of a build that was carried out."""
+    size, wall = f"{wheel.stat().st_size / 2**20:.1f}", f"{figures['seconds'] / 60:.1f} min"
+    return Row(what, units, figures["cpu_seconds"], wall, figures["peak_mib"] / 1024, size, extrapolated=False)
+
+
+def table(upstream: Side, ours: Side, host: float, built: BuiltWheel | None) -> list[Row]:
     """Return the rows: upstream's default build first."""
     release, cpus = ours.prepared.release, len(os.sched_getaffinity(0))
     rows = []
@@ -217,9 +232,7 @@ def table(upstream: Side, ours: Side, host: float, built: BuiltWheel | None, cpu
         size = f"~{side.object_bytes(selection) * archs * packed / 2**20:.0f}" if packed else "?"
         rows.append(Row(name, len(selection.compiled), seconds, f"~{seconds / cpus / 60:.0f} min", peak, size))
     if built:
-        size = f"{built.path.stat().st_size / 2**20:.1f}"
-        wall = f"{built.seconds / 60:.1f} min"
-        rows.append(Row("ours, Llama 3 8B", built.units, cpu, wall, built.peak_mib / 1024, size, extrapolated=False))
+        rows.append(whole_build("ours, Llama 3 8B", built.units, asdict(built), built.path))
     return rows
 
 

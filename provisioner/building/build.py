@@ -51,7 +51,10 @@ class BuildOrder:
 
 @dataclass(frozen=True, slots=True)
 class BuiltWheel:
-    """A wheel in the wheelhouse. ``reused`` says that it was there already; seconds and MiB are of this run."""
+    """A wheel in the wheelhouse. ``reused`` says that it was there already; seconds and MiB are of this run.
+
+    ``cpu_seconds`` are those of the compilers, user and system.
+    """
 
     path: Path
     sha256: str
@@ -64,6 +67,7 @@ class BuiltWheel:
     compiled: tuple[str, ...] = ()
     peak_mib: int = 0
     retries: int = 0
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,7 @@ def _built(prepared: Prepared, entry: Entry, started: float, outcome: Outcome | 
         compiled=tuple(outcome.compiled) if outcome else (),
         peak_mib=outcome.peak_mib if outcome else 0,
         retries=outcome.retries if outcome else 0,
+        cpu_seconds=outcome.cpu_seconds if outcome else 0.0,
     )
 
 
