@@ -6,6 +6,7 @@ Nothing is promised about such a tree; the inspection of the wheel shows what it
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 import zipfile
@@ -130,9 +131,11 @@ def _run_setup(tree: Path, out: Path, order: TreeOrder, target: Target, toolchai
         result = process.run([*command, str(tree)], timeout=TREE_SECONDS, cwd=tree, env=env)
     wheels = sorted(out.glob("*.whl"))
     if not result.ok or not wheels:
-        tail = "\n    ".join((result.err or result.out).strip().splitlines()[-12:])
+        lines = (result.err or result.out).strip().splitlines()
+        tail = "\n    ".join(lines[-12:])
+        named = [line.strip() for line in lines if re.match(r"\s*(?:\w*Error: |\S+: (?:fatal )?error: |nvcc fatal)", line)]
         raise BuildFailed(
-            f"the tree's own build failed:\n    {tail}",
+            f"the tree's own build failed: {named[0] if named else ''}\n    {tail}",
             hints=[
                 f"uv pip install --python {order.python} setuptools wheel packaging psutil ninja",
                 "read the tree's own instructions",
