@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from provisioner import __version__, paths, progress
-from provisioner.building import ccache, packing, patches, schedule, sources, stubs
+from provisioner.building import ccache, generated, packing, patches, schedule, sources
 from provisioner.building import graph as graphs
 from provisioner.building.compile import Outcome, run_graph
 from provisioner.building.graph import Graph
 from provisioner.building.key import BuildKey, build_key
 from provisioner.building.memory import read_memory
 from provisioner.building.patches import Patch
+from provisioner.building.proof import prove
 from provisioner.building.releases import Release, find_release
 from provisioner.building.schedule import Forecast, Jobs
 from provisioner.building.selection import Selection, preset, select
@@ -50,7 +51,10 @@ class BuildOrder:
 
 @dataclass(frozen=True, slots=True)
 class BuiltWheel:
-    """A wheel in the wheelhouse. ``reused`` says that it was there already; seconds and MiB are of this run."""
+    """A wheel in the wheelhouse. ``reused`` says that it was there already; seconds and MiB are of this run.
+
+    ``cpu_seconds`` are those of the compilers, user and system.
+    """
 
     path: Path
     sha256: str
@@ -63,6 +67,7 @@ class BuiltWheel:
     compiled: tuple[str, ...] = ()
     peak_mib: int = 0
     retries: int = 0
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ def forecast_build(prepared: Prepared) -> Forecast:
 
 
 def build_flash_attn(order: BuildOrder, *, wheelhouse: Wheelhouse | None = None) -> BuiltWheel:
-    """Return the wheel of ``order``: from the wheelhouse, or compiled now and stored there.
+    """Return the wheel of ``order``: from the wheelhouse, or compiled now, proved (`proof.prove`) and stored there.
 
     Two processes that want the same wheel: one compiles, the other waits and takes it. An interrupted build goes on where it
     stopped. Raise what `prepare` raises, `SourceUnreachable` or `IntegrityError` for the sdist, and `BuildFailed`.
@@ -130,7 +135,9 @@ def build_flash_attn(order: BuildOrder, *, wheelhouse: Wheelhouse | None = None)
         with _working_in(prepared) as build:
             source = _source(prepared)
             outcome = _compile(prepared, source, build)
-            entry = store.store(prepared.digest, _pack(prepared, source, build), to_json(provenance(prepared)))
+            wheel = _pack(prepared, source, build)
+            prove(wheel, prepared.target, prepared.key.archs)
+            entry = store.store(prepared.digest, wheel, to_json(provenance(prepared)))
     return _built(prepared, entry, started, outcome)
 
 
@@ -147,6 +154,7 @@ def _built(prepared: Prepared, entry: Entry, started: float, outcome: Outcome | 
         compiled=tuple(outcome.compiled) if outcome else (),
         peak_mib=outcome.peak_mib if outcome else 0,
         retries=outcome.retries if outcome else 0,
+        cpu_seconds=outcome.cpu_seconds if outcome else 0.0,
     )
 
 
@@ -191,8 +199,8 @@ def _compile(prepared: Prepared, source: Path, build: Path) -> Outcome:
     """Run the graph in ``build`` and return how it went; the extension then lies in ``build/out``."""
     for name in ("obj", "out", "gen"):
         (build / name).mkdir(parents=True, exist_ok=True)
-    if prepared.selection.stubbed:
-        _write_once(build / "gen" / "stubs.cpp", stubs.stub_source(prepared.release, prepared.selection))
+    for name, text in generated.sources(prepared.release, prepared.selection, prepared.key.archs).items():
+        _write_once(build / "gen" / name, text)
     includes, libraries = graphs.lay_out(build, source, prepared.target, prepared.toolchain)
     launcher = ccache.launcher(prepared.toolchain)
     jobs = _jobs(prepared)
@@ -237,6 +245,7 @@ def provenance(prepared: Prepared) -> dict[str, Any]:
         "patches": prepared.patches,
         "selection": prepared.selection.kernels,
         "stubs": [kernel.unit(release) for kernel in prepared.selection.stubbed],
+        "forwarded": [kernel.unit(release) for kernel in prepared.selection.forwarded],
         "flags": {"cuda": prepared.graph.flags_cuda, "host": prepared.graph.flags_host},
     }
 

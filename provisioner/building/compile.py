@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import threading
 import time
@@ -49,12 +50,13 @@ TRIES_ALONE = 3
 
 @dataclass
 class Outcome:
-    """What running the graph took: units compiled in this run, the most memory held, and retries with fewer jobs."""
+    """What running the graph took: units compiled in this run, the most memory held, retries with fewer jobs, CPU time."""
 
     compiled: list[str] = field(default_factory=list)
     peak_mib: int = 0
     retries: int = 0
     jobs: Jobs = field(default_factory=lambda: Jobs(1, 1))
+    cpu_seconds: float = 0.0
 
 
 def ninja_program() -> str:
@@ -82,7 +84,9 @@ def run_graph(
         while True:
             outcome.jobs = watch.jobs = jobs
             write_graph(jobs)
+            before = _children_seconds()
             result = watch.run(budget())
+            outcome.cpu_seconds = round(outcome.cpu_seconds + _children_seconds() - before, 1)
             if result.ok:
                 return outcome
             failures = _failures(result.out)
@@ -98,6 +102,12 @@ def run_graph(
             jobs = jobs.fewer()
             names = ", ".join(sorted(failures)) or "a unit"
             progress.note(f"{names} ran out of memory; going on with {jobs.total} at once")
+
+
+def _children_seconds() -> float:
+    """Return the CPU time of all ended children of this process and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def clear_leftovers(build: Path) -> None:

@@ -1,17 +1,25 @@
 """What a translation unit costs: CPU-seconds and peak memory, from measured units.
 
-Measured 2026-11-24 on 2.8.3.post2 and 1.0.9 with nvcc 13.0.88, one process at a time, for one arch: user seconds and the resident
-size of the largest process. ``trim`` units were measured with dropout, ALiBi, softcap and local windows left out together; one
-feature is taken as the fourth root (the split kernels know no dropout: the third root). A further arch repeats the device
-compile inside the unit: twice the time (212 s against 103 s for sm_80 + sm_90), the same peak.
+A unit costs a fixed part (headers, and what all its kernels share) and a part for each kernel that it instantiates
+(`provisioner.building.instances`). Both were fitted to units of 2.8.3.post2 and 1.0.9 that were compiled with nvcc 13.0.88 on
+2026-11-24 and 2026-11-25, one arch each: user seconds and the resident size of the largest process. In seconds (kernels):
+forward 64: 103 (32) and 30 (3); forward 128: 105 (26); forward 256: 159 (44); backward 64: 155 (42); backward 128: 156 (42); split 64:
+244 (52) and 57 (10); split 128: 217 (52). Backward units with fewer kernels were seen on a busy machine only, in the
+proportion that is used here. A further arch repeats the device compile inside the unit: twice the time (212 s against 103 s for
+sm_80 + sm_90), the same peak.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from provisioner.building.releases import Release
-from provisioner.building.selection import Direction, Kernel, Selection
+from provisioner.building import instances, shapes
+
+if TYPE_CHECKING:
+    from provisioner.building.releases import Release
+    from provisioner.building.selection import Kernel, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +36,44 @@ HOST = Cost(75.0, 2600)
 STUBS = Cost(6.0, 700)
 LINK = Cost(3.0, 600)
 
-_GENERATION_2 = {
-    # direction: {head dim: (seconds, GiB)}, measured for 64, 128 and 256 (forward); the rest lies between or beside them
-    Direction.FORWARD: {64: (103.1, 3.6), 128: (105.1, 4.6), 256: (158.6, 4.3)},
-    Direction.BACKWARD: {64: (155.3, 5.9), 128: (156.1, 6.0)},
-    Direction.SPLIT: {64: (244.0, 3.6), 128: (216.6, 3.9)},
+_FIXED = {"fwd": 22.0, "bwd": 60.0, "split": 16.0}
+_EACH = {
+    "fwd": {64: 2.5, 128: 3.2, 256: 3.1},
+    "bwd": {64: 2.3, 128: 2.3, 256: 3.0},
+    "split": {64: 4.4, 128: 3.9, 256: 4.5},
 }
+"""Direction → head dim → seconds for a kernel. Backward and split of 256 were not measured: forward's ratio of 256 to 128 and a little more."""
+
+_PEAK_GIB = {"fwd": {64: 3.6, 128: 4.6, 256: 4.3}, "bwd": {64: 5.9, 128: 6.0}, "split": {64: 3.6, 128: 3.9}}
 _MARGIN = 1.05
 """On top of the measured peak: the driver, the host compiler and the shell beside the largest process."""
 
-_TRIMMED = {Direction.FORWARD: 29.6 / 103.1, Direction.BACKWARD: 29.6 / 103.1, Direction.SPLIT: 57.4 / 244.0}
-_FACTORS = {
-    Direction.FORWARD: ("dropout", "alibi", "softcap", "local"),
-    Direction.BACKWARD: ("dropout", "alibi", "softcap", "local"),
-    Direction.SPLIT: ("alibi", "softcap", "local"),
-}
-_GENERATION_1 = {Direction.FORWARD: Cost(47.4, 850), Direction.BACKWARD: Cost(97.8, 950)}
+_GENERATION_1 = {"fwd": Cost(47.4, 850), "bwd": Cost(97.8, 950)}
 
 
-def kernel_cost(kernel: Kernel, release: Release, selection: Selection, archs: int) -> Cost:
-    """Return what the unit of ``kernel`` costs when compiled for ``archs`` architectures."""
+def unit_cost(
+    direction: str, head_dim: int, causal: bool, features: Collection[str], passes: int = 1, archs: Sequence[str] | None = None
+) -> Cost:
+    """Return what one unit of a 2.x release costs: ``direction`` is ``fwd``, ``bwd`` or ``split``.
+
+    ``passes`` is the number of architectures; ``archs`` names them where block shapes are limited to theirs.
+    """
+    each, peaks = _EACH[direction], _PEAK_GIB[direction]
+    count = instances.count(direction, head_dim, causal, features, shapes.gpus_of(archs) if archs else None)
+    seconds = _FIXED[direction] + each[_nearest(each, head_dim)] * count
+    return Cost(round(seconds * passes, 1), round(peaks[_nearest(peaks, head_dim)] * 1024 * _MARGIN))
+
+
+def _nearest(measured: Collection[int], head_dim: int) -> int:
+    return min(measured, key=lambda dim: abs(dim - head_dim))
+
+
+def kernel_cost(kernel: Kernel, release: Release, selection: Selection, archs: Sequence[str]) -> Cost:
+    """Return what the unit of ``kernel`` costs when compiled for ``archs``."""
     if release.generation == 1:
-        base = _GENERATION_1.get(kernel.direction, _GENERATION_1[Direction.BACKWARD])
-        return Cost(base.seconds * archs, base.peak_mib)
-    measured = _GENERATION_2[kernel.direction]
-    seconds, gib = measured[min(measured, key=lambda dim: abs(dim - kernel.head_dim))]
-    names = _FACTORS[kernel.direction]
-    left_out = sum(name not in selection.kernels.features for name in names)
-    seconds *= _TRIMMED[kernel.direction] ** (left_out / len(names))
-    return Cost(seconds * archs, round(gib * 1024 * _MARGIN))
+        base = _GENERATION_1.get(kernel.direction, _GENERATION_1["bwd"])
+        return Cost(base.seconds * len(archs), base.peak_mib)
+    every_shape = release.version not in shapes.RELEASES
+    limited = None if every_shape else archs
+    features = selection.kernels.features
+    return unit_cost(str(kernel.direction), kernel.head_dim, bool(kernel.causal), features, len(archs), limited)

@@ -6,6 +6,7 @@ Nothing is promised about such a tree; the inspection of the wheel shows what it
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 import zipfile
@@ -16,6 +17,7 @@ from provisioner import __version__, paths, process, progress
 from provisioner.building import packing, sources
 from provisioner.building.build import BuiltWheel
 from provisioner.building.memory import read_memory
+from provisioner.building.proof import prove
 from provisioner.building.sources import NamedTree
 from provisioner.building.target import Target, read_target
 from provisioner.building.toolchain import CXX20_TORCH, Toolchain, check, find_toolchain
@@ -62,7 +64,8 @@ def build_tree(order: TreeOrder, *, wheelhouse: Wheelhouse | None = None) -> Bui
             if entry is None:
                 wheel = _run_setup(tree, scratch / "out", order, target, toolchain)
                 provenance = to_json({"schema": 1, "builder": f"provision {__version__}", "key": key, "inputs": made_of})
-                entry = store.store(key, add_provenance(wheel, provenance), provenance)
+                prove(add_provenance(wheel, provenance), target, order.archs)
+                entry = store.store(key, wheel, provenance)
     version = entry.path.name.split("-")[1]
     seconds = round(time.monotonic() - started, 2)
     return BuiltWheel(entry.path, entry.sha256, key, version, order.archs, reused, seconds, units=0)
@@ -128,9 +131,11 @@ def _run_setup(tree: Path, out: Path, order: TreeOrder, target: Target, toolchai
         result = process.run([*command, str(tree)], timeout=TREE_SECONDS, cwd=tree, env=env)
     wheels = sorted(out.glob("*.whl"))
     if not result.ok or not wheels:
-        tail = "\n    ".join((result.err or result.out).strip().splitlines()[-12:])
+        lines = (result.err or result.out).strip().splitlines()
+        tail = "\n    ".join(lines[-12:])
+        named = [line.strip() for line in lines if re.match(r"\s*(?:\w*Error: |\S+: (?:fatal )?error: |nvcc fatal)", line)]
         raise BuildFailed(
-            f"the tree's own build failed:\n    {tail}",
+            f"the tree's own build failed: {named[0] if named else ''}\n    {tail}",
             hints=[
                 f"uv pip install --python {order.python} setuptools wheel packaging psutil ninja",
                 "read the tree's own instructions",

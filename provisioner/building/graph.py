@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioner import paths
-from provisioner.building import costs
+from provisioner.building import costs, generated
 from provisioner.building.costs import Cost
 from provisioner.building.patches import Patch
 from provisioner.building.releases import Release
@@ -76,14 +76,20 @@ class Graph:
 
 def units_of(release: Release, selection: Selection, archs: Sequence[str]) -> tuple[Unit, ...]:
     """Return the units of a build, the longest first."""
-    units = [Unit(Path(release.api).stem, f"src/{release.api}", False, costs.HOST)]
+    ours = generated.sources(release, selection, archs)
+
+    def place(source: str) -> str:
+        name = Path(source).name
+        return f"gen/{name}" if name in ours else f"src/{source}"
+
+    units = [Unit(Path(release.api).stem, place(release.api), False, costs.HOST)]
     if selection.stubbed:
         units.append(Unit("stubs", "gen/stubs.cpp", False, costs.STUBS))
     for kernel in selection.compiled:
         source = kernel.unit(release)
-        cost = costs.kernel_cost(kernel, release, selection, len(archs))
+        cost = costs.kernel_cost(kernel, release, selection, archs)
         heavy = release.generation == 2 and kernel.direction is Direction.BACKWARD
-        units.append(Unit(Path(source).stem, f"src/{source}", True, cost, heavy))
+        units.append(Unit(Path(source).stem, place(source), True, cost, heavy))
     return tuple(sorted(units, key=lambda unit: (-unit.cost.seconds, unit.name)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from provisioner.building import generated
 from provisioner.building.releases import Release
 from provisioner.building.selection import Selection
 from provisioner.building.target import Torch
@@ -37,6 +38,12 @@ def declared(release: Release, selection: Selection, torch: Torch, archs: Sequen
                 "setup.py names every unit; HEADDIM_SWITCH calls every kernel, so each needs a definition",
             )
         )
+    if selection.forwarded:
+        reason = "training never splits keys and values; plain forward kernels answer what both compute, the rest is refused"
+        found.append(Patch("kvcache", "left out", reason))
+    if any(generated.unused_shapes(kernel, release, selection, archs) for kernel in selection.compiled):
+        reason = "upstream compiles a kernel in one block shape for each kind of GPU; only those of the planned archs are needed"
+        found.append(Patch("block-shapes", " ".join(archs), reason))
     if selection.defines:
         reason = "upstream's own macros, commented out in setup.py; device and host code must agree"
         found.append(Patch("features", " ".join(selection.defines), reason))

@@ -1,5 +1,6 @@
 """The releases of flash-attn that this tool compiles: where each sdist's kernels lie and how they are split into units.
 
+Hash, date, Python and C++ standard of a release stand in `provisioner.knowledge.flash_attn`; what only a build needs stands here.
 Source: the sdists on the package index and their setup.py, read 2026-11-24. A release that is not here is built through
 its own setup.py (`provisioner.building.foreign`).
 """
@@ -7,11 +8,10 @@ its own setup.py (`provisioner.building.foreign`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from provisioner.errors import UsageError
-
-SDIST_DATE = "2026-11-24"
-"""When hashes and unit lists were read from the package index and the sdists."""
+from provisioner.knowledge import flash_attn
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,24 @@ _INCLUDES_2 = ("csrc/flash_attn", "csrc/flash_attn/src", "csrc/cutlass/include")
 _API_2 = "csrc/flash_attn/flash_api.cpp"
 _SOURCES = "csrc/flash_attn/src"
 
+
+def _release(version: str, **fields: Any) -> Release:
+    known = flash_attn.release(version)
+    assert known is not None
+    return Release(
+        version=version,
+        sha256=known.sha256,
+        uploaded=known.released,
+        requires_python=known.requires_python,
+        cxx_standard=known.cxx_standard,
+        **fields,
+    )
+
+
 RELEASES: tuple[Release, ...] = (
-    Release(
-        version="2.8.3.post2",
-        sha256="d0f9f0b08a986cdeadbffcf5ec8b3a8f514366c68ad1853d3ab061bc83cc340b",
+    _release(
+        "2.8.3.post2",
         size=8453127,
-        uploaded="2026-10-14",
         generation=2,
         extension="flash_attn_2_cuda",
         api=_API_2,
@@ -65,13 +77,10 @@ RELEASES: tuple[Release, ...] = (
         head_dims=(32, 64, 96, 128, 192, 256),
         min_capability=80,
         requires=("torch", "einops"),
-        requires_python=">=3.9",
     ),
-    Release(
-        version="2.7.4.post1",
-        sha256="f03485c9a49a4d68d0733acdcad80ab0e72afa025a777fdc2966ceccf9d51765",
+    _release(
+        "2.7.4.post1",
         size=5986610,
-        uploaded="2025-01-30",
         generation=2,
         extension="flash_attn_2_cuda",
         api=_API_2,
@@ -80,13 +89,10 @@ RELEASES: tuple[Release, ...] = (
         head_dims=(32, 64, 96, 128, 160, 192, 256),
         min_capability=80,
         requires=("torch", "einops"),
-        requires_python=">=3.9",
     ),
-    Release(
-        version="2.6.3",
-        sha256="5bfae9500ad8e7d2937ebccb4906f3bc464d1bf66eedd0e4adabd520811c7b52",
+    _release(
+        "2.6.3",
         size=2631958,
-        uploaded="2024-07-25",
         generation=2,
         extension="flash_attn_2_cuda",
         api=_API_2,
@@ -95,14 +101,11 @@ RELEASES: tuple[Release, ...] = (
         head_dims=(32, 64, 96, 128, 160, 192, 256),
         min_capability=80,
         requires=("torch", "einops"),
-        requires_python=">=3.8",
         namespaced=False,
     ),
-    Release(
-        version="1.0.9",
-        sha256="7c7e29ce25c6135f7291d39d8ce96481b6de0dc14e85eae73d1e5b6258d43ed9",
+    _release(
+        "1.0.9",
         size=1815217,
-        uploaded="2023-07-17",
         generation=1,
         extension="flash_attn_cuda",
         api="csrc/flash_attn/fmha_api.cpp",
@@ -111,7 +114,6 @@ RELEASES: tuple[Release, ...] = (
         head_dims=(32, 64, 128),
         min_capability=75,
         requires=("torch", "einops", "packaging", "ninja"),
-        requires_python=">=3.7",
         packages=("flash_attn",),
         namespaced=False,
         max_capability=90,

@@ -9,7 +9,7 @@ from provisioner.building.releases import Release
 from provisioner.compat import StrEnum
 from provisioner.errors import UsageError
 from provisioner.planning.kernels import UNSLOTH
-from provisioner.planning.values import DTYPES, FEATURES, KernelSelection
+from provisioner.planning.values import DTYPES, FEATURES, HEAD_DIMS, KernelSelection
 
 ALWAYS = ("varlen",)
 """Features that cannot be left out: variable lengths run in the same kernels as fixed ones."""
@@ -65,11 +65,16 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The outcome: kernels to compile, kernels answered by stubs, and macros for every unit, device and host alike."""
+    """The outcome: kernels to compile, kernels answered by stubs, and macros for every unit, device and host alike.
+
+    ``forwarded`` are the split key/value kernels of a build without ``kvcache``: what plain forward kernels compute too goes to
+    those, the rest is refused (`stubs.host_source`).
+    """
 
     kernels: KernelSelection
     compiled: tuple[Kernel, ...]
     stubbed: tuple[Kernel, ...]
+    forwarded: tuple[Kernel, ...]
     defines: tuple[str, ...]
 
 
@@ -132,14 +137,16 @@ def normalize(release: Release, kernels: KernelSelection) -> KernelSelection:
 
 
 def select(release: Release, kernels: KernelSelection) -> Selection:
-    """Return what to compile for ``kernels``, and which of the release's other kernels need a stub so that linking succeeds."""
+    """Return what to compile for ``kernels``, and which of the release's other kernels need a stand-in so that linking succeeds."""
     wanted = normalize(release, kernels)
     compiled = tuple(kernel for kernel in all_kernels(release) if _is_wanted(kernel, wanted))
-    stubbed = tuple(kernel for kernel in all_kernels(release) if not _is_wanted(kernel, wanted))
+    missing = [kernel for kernel in all_kernels(release) if not _is_wanted(kernel, wanted)]
+    forwarded = tuple(kernel for kernel in missing if _is_forwarded(kernel, wanted))
+    stubbed = tuple(kernel for kernel in missing if not _is_forwarded(kernel, wanted))
     defines: tuple[str, ...] = ()
     if release.generation == 2:
         defines = tuple(macro for feature, macro in SWITCHES.items() if feature not in wanted.features)
-    return Selection(wanted, compiled, stubbed, defines)
+    return Selection(wanted, compiled, stubbed, forwarded, defines)
 
 
 def all_kernels(release: Release) -> tuple[Kernel, ...]:
@@ -161,13 +168,18 @@ def _is_wanted(kernel: Kernel, wanted: KernelSelection) -> bool:
         return wanted.preset == "full"
     if kernel.head_dim not in wanted.head_dims or (kernel.dtype is not None and kernel.dtype not in wanted.dtypes):
         return False
-    return kernel.direction is not Direction.BACKWARD or "backward" in wanted.features
+    needed = {Direction.BACKWARD: "backward", Direction.SPLIT: "kvcache"}.get(kernel.direction)
+    return needed is None or needed in wanted.features
+
+
+def _is_forwarded(kernel: Kernel, wanted: KernelSelection) -> bool:
+    return kernel.direction is Direction.SPLIT and "kvcache" not in wanted.features
 
 
 def for_model(config: dict[str, Any]) -> KernelSelection:
     """Return what one model needs, read from its ``config.json`` as transformers writes it (nested configs included).
 
-    Backward and uneven head dims are always in. Raise `UsageError` when no head dim can be read or one exceeds 256.
+    Backward is always in; ``uneven`` only where a head dim lies between two kernels. Raise `UsageError` when no head dim can be read.
     """
     parts = _nested(config)
     dims = sorted({dim for part in parts for dim in _head_dims(part)})
@@ -178,7 +190,7 @@ def for_model(config: dict[str, Any]) -> KernelSelection:
             hints=["name them: --head-dims 128"],
             code="no-head-dim",
         )
-    features = {"backward", "varlen", "uneven"}
+    features = {"backward", "varlen"} | ({"uneven"} if set(dims) - set(HEAD_DIMS) else set())
     for part in parts:
         features |= _features(part)
     ordered = tuple(name for name in FEATURES if name in features)

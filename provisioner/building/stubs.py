@@ -9,7 +9,7 @@ from __future__ import annotations
 from provisioner.building.releases import Release
 from provisioner.building.selection import Direction, Kernel, Selection
 
-_CUTLASS = {"fp16": "cutlass::half_t", "bf16": "cutlass::bfloat16_t"}
+CUTLASS = {"fp16": "cutlass::half_t", "bf16": "cutlass::bfloat16_t"}
 _FUNCTION = {
     Direction.FORWARD: "run_mha_fwd_",
     Direction.SPLIT: "run_mha_fwd_splitkv_dispatch",
@@ -59,7 +59,7 @@ def stub_source(release: Release, selection: Selection) -> str:
 def _stub_2(kernel: Kernel, release: Release, selection: Selection) -> str:
     assert kernel.dtype is not None
     params = "Flash_bwd_params" if kernel.direction is Direction.BACKWARD else "Flash_fwd_params"
-    arguments = f"{_CUTLASS[kernel.dtype]}, {kernel.head_dim}, {str(kernel.causal).lower()}"
+    arguments = f"{CUTLASS[kernel.dtype]}, {kernel.head_dim}, {str(kernel.causal).lower()}"
     return (
         f"template <> void {_FUNCTION[kernel.direction]}<{arguments}>({params} &, cudaStream_t) {{\n"
         f"  {_refusal(kernel, release, rebuild_command(kernel, release, selection))}\n}}\n"
@@ -84,8 +84,9 @@ def rebuild_command(kernel: Kernel, release: Release, selection: Selection) -> s
     """Return the command that builds what is there already and ``kernel`` too."""
     wanted = selection.kernels
     dims = ",".join(map(str, sorted({*wanted.head_dims, kernel.head_dim})))
-    dtypes = ",".join(dtype for dtype in _CUTLASS if dtype in wanted.dtypes or dtype == kernel.dtype)
-    features = {*wanted.features, *(("backward",) if kernel.direction is Direction.BACKWARD else ())}
+    dtypes = ",".join(dtype for dtype in CUTLASS if dtype in wanted.dtypes or dtype == kernel.dtype)
+    needed = {Direction.BACKWARD: ("backward",), Direction.SPLIT: ("kvcache",)}.get(kernel.direction, ())
+    features = {*wanted.features, *needed}
     return f"provision build --version {release.version} --head-dims {dims} --dtypes {dtypes} --features {','.join(sorted(features))}"
 
 

@@ -205,8 +205,8 @@ def _nvcc_version(nvcc: Path) -> str | None:
 
 
 def _find_cxx(target: Target, named: str | None) -> tuple[Path, str]:
-    beside = target.python.parent / "x86_64-conda-linux-gnu-c++"
-    for name in (named, os.environ.get("CXX"), str(beside), "g++", "c++", "clang++"):
+    beside = sorted(str(path) for path in target.python.parent.glob("*-conda-linux-gnu-c++"))  # conda's, named by its machine
+    for name in (named, os.environ.get("CXX"), *beside, "g++", "c++", "clang++"):
         path = shutil.which(name) if name else None
         if path:
             result = process.run([path, "-dumpfullversion", "-dumpversion"], timeout=30)

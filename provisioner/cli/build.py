@@ -55,7 +55,9 @@ def _numbers(context: click.Context, parameter: click.Parameter, values: tuple[s
 )
 @click.option("--head-dims", multiple=True, callback=_numbers, help="Head dims, such as 64,128.")
 @click.option("--dtypes", multiple=True, callback=_words, help="fp16, bf16.")
-@click.option("--features", multiple=True, callback=_words, help="backward, varlen, local, softcap, uneven, dropout, alibi.")
+@click.option(
+    "--features", multiple=True, callback=_words, help="backward, varlen, local, softcap, uneven, dropout, alibi, kvcache."
+)
 @click.option(
     "--for-model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take what a model's config.json needs."
 )

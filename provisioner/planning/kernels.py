@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from provisioner.building.costs import HOST, unit_cost
 from provisioner.errors import UsageError
 from provisioner.planning.values import DTYPES, FEATURES, HEAD_DIMS, KernelSelection
 
@@ -12,13 +13,11 @@ UNSLOTH = KernelSelection(
     features=("backward", "varlen", "local", "softcap", "uneven"),
 )
 """What models that Unsloth trains ask for: head dims 64 (Llama 3.2 1B, Qwen2.5 0.5B), 96 (Phi-3), 128 (most), 256 (Gemma), windows
-(Mistral, Gemma) and soft caps (Gemma 2); no attention dropout, no ALiBi. From the models' config.json, 2026-11-24."""
+(Mistral, Gemma) and soft caps (Gemma 2); no attention dropout, no ALiBi, and no key/value cache kernels, which training never calls.
+From the models' config.json, 2026-11-24."""
 
 FULL = KernelSelection(preset="full")
 PRESETS = {"unsloth": UNSLOTH, "full": FULL}
-
-UNIT_SECONDS = {"fwd": 105, "bwd": 156, "split": 230}
-"""CPU-seconds of one unit for one architecture (2.8.3.post2, nvcc 13.0.88, measured 2026-11-24); ×1.5 for head dims above 128."""
 
 UNIT_MEMORY_MIB = 6150
 """Peak memory of the largest compiler process (a backward unit, measured 2026-11-24)."""
@@ -63,14 +62,22 @@ def lacking(held: KernelSelection, wanted: KernelSelection) -> tuple[str, ...]:
     return (*dims, *dtypes, *features)
 
 
+def _passes(kernels: KernelSelection) -> list[str]:
+    needed = {"fwd": None, "bwd": "backward", "split": "kvcache"}
+    return [name for name, feature in needed.items() if feature is None or feature in kernels.features]
+
+
 def unit_count(kernels: KernelSelection) -> int:
     """Return the number of CUDA translation units: passes × masks × head dims × dtypes (6 for one of each)."""
-    passes = 3 if "backward" in kernels.features else 2
-    return passes * MASKS * len(kernels.head_dims) * len(kernels.dtypes)
+    return len(_passes(kernels)) * MASKS * len(kernels.head_dims) * len(kernels.dtypes)
 
 
 def build_seconds(kernels: KernelSelection, archs: int) -> int:
     """Return the CPU-seconds to compile a selection for so many architectures (each is a further device pass)."""
-    passes = [seconds for name, seconds in UNIT_SECONDS.items() if name != "bwd" or "backward" in kernels.features]
-    weights = sum(1.5 if dim > 128 else 1.0 for dim in kernels.head_dims)
-    return round(sum(passes) * MASKS * weights * len(kernels.dtypes) * max(archs, 1))
+    costs = [
+        unit_cost(name, dim, causal, kernels.features, max(archs, 1))
+        for name in _passes(kernels)
+        for dim in kernels.head_dims
+        for causal in (False, True)
+    ]
+    return round(sum(cost.seconds for cost in costs) * len(kernels.dtypes) + HOST.seconds)

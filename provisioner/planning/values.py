@@ -10,7 +10,8 @@ HEAD_DIMS = (32, 64, 96, 128, 192, 256)
 """Head dims that flash-attn 2.x has kernels for (csrc/flash_attn/src/static_switch.h of 2.8.3.post2, read 2026-11-24)."""
 
 DTYPES = ("fp16", "bf16")
-FEATURES = ("backward", "varlen", "local", "softcap", "uneven", "dropout", "alibi")
+FEATURES = ("backward", "varlen", "local", "softcap", "uneven", "dropout", "alibi", "kvcache")
+"""``kvcache`` are the kernels that split keys and values among blocks: faster decoding, appending to a cache, paged caches."""
 
 
 class Route(StrEnum):

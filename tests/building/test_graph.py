@@ -60,7 +60,7 @@ def test_the_graph_is_the_golden_one(
 
 def test_all_units_of_a_release_are_named_in_its_graph() -> None:
     release = find_release("2.8.3.post2")
-    text = text_for(release, preset("full", release), make_target(), ("sm_90",))
+    text = text_for(release, preset("full", release), make_target(), ("sm_90", "compute_90"))
     assert text.count(": cuda src/") == 72
     assert "stubs" not in text
 

@@ -30,8 +30,8 @@ selections = st.builds(
 @given(st.sampled_from(RELEASES), selections)
 def test_every_kernel_is_either_compiled_or_answered_by_a_stub(release: Release, kernels: KernelSelection) -> None:
     chosen = select(release, kernels)
-    assert sorted([*chosen.compiled, *chosen.stubbed]) == sorted(all_kernels(release))
-    assert not set(chosen.compiled) & set(chosen.stubbed)
+    assert sorted([*chosen.compiled, *chosen.stubbed, *chosen.forwarded]) == sorted(all_kernels(release))
+    assert all(kernel.direction is Direction.SPLIT for kernel in chosen.forwarded)
 
 
 @given(st.sampled_from(RELEASES), selections)
@@ -114,8 +114,15 @@ def test_naming_head_dims_keeps_the_rest_of_the_preset() -> None:
     assert "softcap" in chosen.features
 
 
+def test_training_needs_no_cache_kernels_and_asking_for_them_adds_them() -> None:
+    base = preset("unsloth", NEWEST)
+    assert not any(kernel.direction is Direction.SPLIT for kernel in select(NEWEST, base).compiled)
+    asked = choose(NEWEST, base, features=(*base.features, "kvcache"))
+    assert sum(kernel.direction is Direction.SPLIT for kernel in select(NEWEST, asked).compiled) == 16
+
+
 def test_for_a_llama_config_head_dim_128_in_bf16_without_extras_is_chosen() -> None:
-    assert for_model(LLAMA_3_8B) == KernelSelection("custom", (128,), ("bf16",), ("backward", "varlen", "uneven"))
+    assert for_model(LLAMA_3_8B) == KernelSelection("custom", (128,), ("bf16",), ("backward", "varlen"))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +153,7 @@ def test_for_model_reads_what_each_family_of_configs_states(
 ) -> None:
     chosen = for_model(config)
     assert chosen.head_dims == dims
-    assert set(chosen.features) - {"backward", "varlen", "uneven"} == features
+    assert set(chosen.features) - {"backward", "varlen"} == features | ({"uneven"} if 72 in dims else set())
 
 
 def test_a_config_without_head_dims_is_refused() -> None:

@@ -57,7 +57,7 @@ def test_what_the_provenance_does_not_list_must_be_refused() -> None:
     assert settled.archs == ("sm_90",)
     refused = {case.refused for case in cases(settled) if case.refused}
     assert {"head dim 32", "head dim 96", "head dim 192", "head dim 256", "bf16", "fp32"} <= refused
-    assert {"local", "softcap", "alibi", "dropout", "uneven"} <= refused
+    assert {"local", "softcap", "alibi", "dropout", "uneven", "kvcache"} <= refused
     assert not any(case.softcap or case.alibi or case.dropout for case in cases(settled) if case.refused is None)
 
 

@@ -6,7 +6,7 @@ What is not claimed becomes a case that must be refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -138,10 +138,10 @@ def _features(base: Case, expect: dict[str, Any], calls: dict[str, set[str]]) ->
         yield replace(base, head_dim=base.head_dim - 24)
     if "dropout" in claimed:
         yield replace(base, dropout=DROPOUT, lengths=((256, base.head_dim),) * 2)
-    yield from _calls(base, calls)
+    yield from _calls(base, calls, claimed)
 
 
-def _calls(base: Case, calls: dict[str, set[str]]) -> Iterator[Case]:
+def _calls(base: Case, calls: dict[str, set[str]], claimed: Collection[str]) -> Iterator[Case]:
     ragged = tuple((length, length) for length in RAGGED)
     if "qkvpacked" in calls:
         yield replace(base, call="qkvpacked", causal=True)
@@ -154,11 +154,15 @@ def _calls(base: Case, calls: dict[str, set[str]]) -> Iterator[Case]:
         yield replace(base, call="varlen_qkvpacked", lengths=ragged, causal=True)
     if "varlen_kvpacked" in calls:
         yield replace(base, call="varlen_kvpacked", lengths=(CROSS, (33, 128)))
-    if "kvcache" in calls:
-        cache = replace(base, call="kvcache", backward=False, causal=True, heads=(4, 4), lengths=((1, 77), (1, 300)))
+    if "kvcache" in calls and "kvcache" in claimed:
+        cache = _cache(base)
         yield cache
         yield replace(cache, lengths=((5, 77), (5, 300)), splits=3)
         yield replace(cache, paged=True)
+
+
+def _cache(base: Case) -> Case:
+    return replace(base, call="kvcache", backward=False, causal=True, heads=(4, 4), lengths=((1, 77), (1, 300)))
 
 
 def _refusals(expect: dict[str, Any], main: str, generation: int) -> Iterator[Case]:
@@ -184,6 +188,7 @@ def _refusals(expect: dict[str, Any], main: str, generation: int) -> Iterator[Ca
         "alibi": replace(base, alibi=True),
         "dropout": replace(base, dropout=DROPOUT),
         "uneven": replace(base, head_dim=dims[-1] - 24 if dims[-1] > 32 else 24),
+        "kvcache": _cache(base),
     }
     for feature, case in lacking.items():
         if feature not in features:
