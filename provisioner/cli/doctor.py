@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provisioner.cli.console import Output
+from provisioner.cli.doctor_memory import MemoryOptions, memory_options
 from provisioner.cli.options import speaking
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     "--report",
     "report",
     metavar="FILE",
-    help="Read a pasted report (any mixture of tools' output) from FILE, or from stdin with -.",
+    help="Read a pasted report (any mixture of tools' output, or torch's memory snapshot) from FILE, or from stdin with -.",
 )
 @click.option(
     "--python", "python", type=click.Path(dir_okay=False, path_type=Path), help="The interpreter of the environment to examine."
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--emit-script", is_flag=True, help="Print a script that takes the inventory in any Python, with nothing installed."
 )
+@memory_options
 @speaking
 def command(
     name: str | None,
@@ -41,6 +43,7 @@ def command(
     fix: bool,
     dry_run: bool,
     emit_script: bool,
+    memory: MemoryOptions,
     output: Output,
     offline: bool,
     yes: bool,
@@ -56,10 +59,14 @@ def command(
         sys.stdout.write(inventory.script())
         return 0
     _check_options(report, name, python, fix)
+    if memory.wanted:
+        return _memory(memory, name, python, output)
     if report is not None:
+        from provisioner.diagnosing.memory.observed import is_snapshot
         from provisioner.diagnosing.reports import diagnose_report
 
-        machine, findings = diagnose_report(_text(report))
+        raw = _bytes(report)
+        machine, findings = _of_snapshot(raw) if is_snapshot(raw) else diagnose_report(_text(raw))
     else:
         interpreter = _interpreter(name, python)
         machine, findings = _examined(interpreter, output)
@@ -79,15 +86,45 @@ def _check_options(report: str | None, name: str | None, python: Path | None, fi
         raise UsageError("give NAME or --python, not both")
 
 
-def _text(report: str) -> str:
+def _memory(options: MemoryOptions, name: str | None, python: Path | None, output: Output) -> int:
+    """Show the memory report; 1 when something is wrong."""
+    from provisioner.cli.doctor_memory import report, report_lines
+    from provisioner.diagnosing.candidates import resolve
+    from provisioner.diagnosing.findings import Severity
+
+    with output.progress():
+        shown, candidates = report(options, _interpreter(name, python) if options.probe else None)
+    findings = resolve(candidates)
+    if output.as_json:
+        output.document(memory=shown, findings=findings)
+    else:
+        for line in (*report_lines(shown), "", *(line for finding in findings for line in _finding_lines(finding))):
+            output.say(line)
+    return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
+
+
+def _of_snapshot(raw: bytes) -> tuple[Machine, tuple[Finding, ...]]:
+    """What a file of torch.cuda.memory._dump_snapshot shows: no machine, only how the allocator's memory lies."""
+    from provisioner.diagnosing.candidates import resolve
+    from provisioner.diagnosing.memory import judging
+    from provisioner.diagnosing.memory.observed import read_snapshot
+    from provisioner.machine.facts import Machine
+
+    return Machine(), resolve(judging.fragmentation(read_snapshot(raw)))
+
+
+def _text(raw: bytes) -> str:
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's redirection writes UTF-16
+    return raw.decode(encoding, "replace")
+
+
+def _bytes(report: str) -> bytes:
     from provisioner.errors import UsageError
 
     try:
-        raw = sys.stdin.buffer.read() if report == "-" else Path(report).read_bytes()
+        return sys.stdin.buffer.read() if report == "-" else Path(report).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {report}: {error.strerror or error}", code="no-report") from error
-    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's redirection writes UTF-16
-    return raw.decode(encoding, "replace")
 
 
 def _interpreter(name: str | None, python: Path | None) -> Path:

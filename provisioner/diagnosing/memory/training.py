@@ -183,7 +183,11 @@ def activations(shape: ModelShape, run: Training) -> Sink:
     token, inputs = shape.hidden * run.tokens, 2 * shape.layers * shape.hidden * run.tokens
     match run.checkpointing:
         case Checkpointing.UNSLOTH:
-            size, how, remedy = WORKING_SET * token, f"{WORKING_SET} B x hidden x {run.tokens} tokens, one layer", "unsloth_tiled_mlp=True"
+            size, how, remedy = (
+                WORKING_SET * token,
+                f"{WORKING_SET} B x hidden x {run.tokens} tokens, one layer",
+                "unsloth_tiled_mlp=True",
+            )
         case Checkpointing.TORCH:
             size, how = 41 * token + inputs, f"(41 + 2 x {shape.layers} layers) B x hidden x {run.tokens} tokens"
             remedy = 'use_gradient_checkpointing="unsloth"'
@@ -258,7 +262,9 @@ CONTEXT = 2**29
 def context() -> Sink:
     """Return what each process takes that torch's counters do not show."""
     remedy = "one process per GPU; end notebooks kept alive: each holds a context"
-    return Sink("cuda-context", "CUDA context and libraries", CONTEXT, "about 0.5 GiB a process", remedy, "pytorch#107667, #109888")
+    return Sink(
+        "cuda-context", "CUDA context and libraries", CONTEXT, "about 0.5 GiB a process", remedy, "pytorch#107667, #109888"
+    )
 
 
 def peak(found: tuple[Sink, ...]) -> int:
