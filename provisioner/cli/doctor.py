@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--python", "python", type=click.Path(dir_okay=False, path_type=Path), help="The interpreter of the environment to examine."
 )
+@click.option("--pid", type=click.IntRange(1), metavar="PID", help="Say what a running process does or waits for.")
 @click.option("--fix", is_flag=True, help="Show the repairs, ask, apply them, and examine again.")
 @click.option("--dry-run", is_flag=True, help="With --fix: only show the repairs.")
 @click.option(
@@ -40,6 +41,7 @@ def command(
     name: str | None,
     report: str | None,
     python: Path | None,
+    pid: int | None,
     fix: bool,
     dry_run: bool,
     emit_script: bool,
@@ -59,6 +61,8 @@ def command(
         sys.stdout.write(inventory.script())
         return 0
     _check_options(report, name, python, fix)
+    if pid is not None:
+        return _process(pid, output)
     if memory.wanted:
         return _memory(memory, name, python, output)
     if report is not None:
@@ -86,21 +90,36 @@ def _check_options(report: str | None, name: str | None, python: Path | None, fi
         raise UsageError("give NAME or --python, not both")
 
 
+def _process(pid: int, output: Output) -> int:
+    """Show what a running process does; 1 when it hangs."""
+    from provisioner.diagnosing import hangs, running
+    from provisioner.diagnosing.candidates import resolve
+
+    with output.progress():
+        attempt = running.watch(pid)
+    return _told(resolve([hangs.judge_process(pid, attempt.seconds, hangs.evidence_of(attempt))]), (), output, process=attempt)
+
+
+def _told(findings: tuple[Finding, ...], lines: tuple[str, ...], output: Output, **parts: object) -> int:
+    """Print ``lines`` and the findings, or the document with ``parts``; return 1 when one of them is an error."""
+    from provisioner.diagnosing.findings import Severity
+
+    if output.as_json:
+        output.document(**parts, findings=findings)
+    else:
+        for line in (*lines, *(line for finding in findings for line in _finding_lines(finding))):
+            output.say(line)
+    return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
+
+
 def _memory(options: MemoryOptions, name: str | None, python: Path | None, output: Output) -> int:
     """Show the memory report; 1 when something is wrong."""
     from provisioner.cli.doctor_memory import report, report_lines
     from provisioner.diagnosing.candidates import resolve
-    from provisioner.diagnosing.findings import Severity
 
     with output.progress():
         shown, candidates = report(options, _interpreter(name, python) if options.probe else None)
-    findings = resolve(candidates)
-    if output.as_json:
-        output.document(memory=shown, findings=findings)
-    else:
-        for line in (*report_lines(shown), "", *(line for finding in findings for line in _finding_lines(finding))):
-            output.say(line)
-    return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
+    return _told(resolve(candidates), (*report_lines(shown), ""), output, memory=shown)
 
 
 def _of_snapshot(raw: bytes) -> tuple[Machine, tuple[Finding, ...]]:
