@@ -75,7 +75,7 @@ def command(
         interpreter = _interpreter(name, python)
         machine, findings = _examined(interpreter, output)
         if fix:
-            machine, findings = _repaired(interpreter, machine, findings, output, dry_run=dry_run, yes=yes)
+            machine, findings = _repaired(interpreter, machine, findings, output, dry_run=dry_run, yes=yes, offline=offline)
     plan, reason = _plan(machine, offline)
     _show(output, machine, findings, plan, reason, stated_only=report is not None)
     return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
@@ -177,25 +177,34 @@ def _examined(interpreter: Path, output: Output) -> tuple[Machine, tuple[Finding
         return machine, diagnose(machine, take(interpreter))
 
 
-def _repaired(
-    interpreter: Path, machine: Machine, findings: tuple[Finding, ...], output: Output, *, dry_run: bool, yes: bool
-) -> tuple[Machine, tuple[Finding, ...]]:
-    """Apply the automatic fixes after asking, and examine again; without consent everything stays as it was."""
-    from provisioner.diagnosing.fixing import apply, steps
-    from provisioner.errors import Findings
+ROUNDS = 3
+"""How often repairs are looked for: the right flash-attn is only known once torch is, and that may be repaired before."""
 
-    planned = steps(findings)
-    output.say("Repairs:" if planned else "Nothing here can be repaired automatically.")
-    for step in planned:
-        output.say(f"  {step.code}: {step.command}")
-    if not planned or dry_run or not (yes or click.confirm("Apply them?", err=True)):
-        return machine, findings
-    for step in planned:
-        result = apply(step)
-        if not result.ok:
-            last = (result.err.strip() or result.out.strip() or "no output").splitlines()[-1]
-            raise Findings(f"the repair of {step.code} failed: {last}", hints=[step.command], code="repair-failed")
-    return _examined(interpreter, output)
+
+def _repaired(
+    interpreter: Path,
+    machine: Machine,
+    findings: tuple[Finding, ...],
+    output: Output,
+    *,
+    dry_run: bool,
+    yes: bool,
+    offline: bool,
+) -> tuple[Machine, tuple[Finding, ...]]:
+    """Repair what can be, examining anew after each round; without consent everything stays as it was."""
+    from provisioner.cli.doctor_fix import repair
+    from provisioner.diagnosing.fixing import steps
+
+    if not steps(findings):
+        output.say("Nothing here can be repaired automatically.")
+    for _ in range(ROUNDS):
+        before = steps(findings)
+        if not before or not repair(interpreter, machine, before, output, dry_run=dry_run, yes=yes, offline=offline):
+            break
+        machine, findings = _examined(interpreter, output)
+        if steps(findings) == before:
+            break
+    return machine, findings
 
 
 def _plan(machine: Machine, offline: bool) -> tuple[Plan | None, str | None]:

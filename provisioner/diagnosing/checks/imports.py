@@ -10,9 +10,12 @@ from dataclasses import replace
 from provisioner.diagnosing import catalogue, hangs
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.checks.installer import install, uninstall
-from provisioner.diagnosing.findings import Fix, Safety, Severity
+from provisioner.diagnosing.findings import Fix, Repair, Safety, Severity
 from provisioner.diagnosing.inventory import Attempt, Inventory, Lock
 from provisioner.machine.report.cleaning import clean
+
+_NO_ACCELERATOR = "cannot find any torch accelerator"
+"""What `import unsloth` says on a machine without a GPU (unsloth 2026.10.9); no fault of an environment made for another one."""
 
 _UNLOADABLE = ("undefined-symbol-abi-mismatch", "libcudart-missing", "glibc-too-old", "flash-attn-no-kernels")
 
@@ -35,8 +38,13 @@ def _failed(inventory: Inventory, package: str, attempt: Attempt) -> Iterator[Ca
     if any(one.severity is Severity.ERROR for one in known):
         return
     last = next((line for line in reversed(attempt.output.splitlines()) if line.strip()), f"exit code {attempt.code}")
-    if missing := re.search(r"No module named '([\w.]+)'", attempt.output):
-        name = missing[1].split(".")[0]
+    if _NO_ACCELERATOR in attempt.output and not inventory.gpus:
+        fix = Fix("run it where a GPU is; everything else can be checked here", "provision detect")
+        yield Candidate("no-gpu-here", 98, Severity.INFO, f"{package} loads only where there is a GPU", (last.strip(),), fix)
+        return
+    missing = re.search(r"No module named '([\w.]+)'", attempt.output)
+    name = missing[1].split(".")[0] if missing else package
+    if name.replace("_", "-") != package:  # a package that lacks a part of itself is incomplete, not without a dependency
         title = f"{package} needs {name}, which is not installed"
         command = install(inventory, name.replace("_", "-"))
         yield Candidate(
@@ -58,8 +66,8 @@ def _repairable(inventory: Inventory, package: str, one: Candidate) -> Candidate
     if package != "flash-attn" or one.code not in _UNLOADABLE:
         return one
     command = uninstall(inventory, "flash-attn")
-    text = "remove this flash-attn (Unsloth goes on with xformers or SDPA), then install the one that `provision plan` names"
-    return replace(one, fix=Fix(text, command, Safety.REVERSIBLE, automatic=True))
+    text = "install the flash-attn that fits this torch (`provision install` does it); where none does, remove it: Unsloth goes on without"
+    return replace(one, fix=Fix(text, command, Safety.REVERSIBLE, automatic=True, repair=Repair.FLASH_ATTN))
 
 
 def _stale(lock: Lock) -> Candidate:
