@@ -172,7 +172,7 @@ def _device_lines(device: Device) -> Iterator[str]:
 def _torch_lines(holder: Holder, device: Device) -> Iterator[str]:
     """torch's own counters, its allocator's settings, and what is left: the context, libraries and NCCL."""
     torch = holder.observed.torch if holder.observed else None
-    for one in torch.devices if torch else ():
+    for one in device.torch_of(holder):
         context = f", {_gib(holder.used - one.reserved).strip()} context and libraries" if holder.used else ""
         yield (
             f"          torch: {_gib(one.allocated).strip()} allocated, {_gib(one.reserved).strip()} reserved, "

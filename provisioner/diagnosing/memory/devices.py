@@ -6,11 +6,11 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from provisioner.diagnosing.memory.observed import VARIABLE, Observed, ask, folder, is_observed
+from provisioner.diagnosing.memory.observed import VARIABLE, Observed, TorchDevice, ask, folder, is_observed, living
 
 NVML_SECONDS = 10.0
 """How long the driver may take: a wedged one never answers."""
@@ -48,11 +48,28 @@ class Device:
     reserved: int | None = None
     holders: tuple[Holder, ...] = ()
     source: str = "nvml"
+    uuid: str | None = None
 
     @property
     def unaccounted(self) -> int:
         """Bytes in use that no listed process explains: other containers, other users of a vGPU, Windows' desktop."""
-        return max(0, self.used - sum(holder.used or 0 for holder in self.holders))
+        return max(0, self.used - sum(self.held_by(holder) for holder in self.holders))
+
+    def held_by(self, holder: Holder) -> int:
+        """Return what is known of a holder's memory: the driver's figure, else what its torch says that it reserved."""
+        return holder.used if holder.used is not None else sum(one.reserved for one in self.torch_of(holder))
+
+    def torch_of(self, holder: Holder) -> tuple[TorchDevice, ...]:
+        """Return torch's counters of an observed holder for this GPU, whatever number the process has for it."""
+        torch = holder.observed.torch if holder.observed else None
+        return tuple(one for one in torch.devices if _is_same(self, one)) if torch else ()
+
+
+def _is_same(device: Device, one: TorchDevice) -> bool:
+    """NVML writes ``GPU-`` before the identifier that torch gives."""
+    if device.uuid and one.uuid:
+        return device.uuid.removeprefix("GPU-") == one.uuid.removeprefix("GPU-")
+    return device.index == one.index
 
 
 def devices() -> tuple[Device, ...]:
@@ -65,7 +82,18 @@ def devices() -> tuple[Device, ...]:
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     thread.join(NVML_SECONDS + 10)
-    return tuple(found)
+    return with_observed(tuple(found), tuple(living(folder())) if found else ())
+
+
+def with_observed(found: tuple[Device, ...], answers: tuple[Observed, ...]) -> tuple[Device, ...]:
+    """Return the GPUs with the observed processes that the driver did not list: in a container it knows only the host's numbers."""
+    listed = {holder.pid for device in found for holder in device.holders if holder.command is not None}
+    missing = [
+        Holder(one.pid, None, user_of(one.pid), command_of(one.pid), None, one) for one in answers if one.pid not in listed
+    ]
+    return tuple(
+        replace(device, holders=(*device.holders, *(one for one in missing if device.torch_of(one)))) for device in found
+    )
 
 
 def _through_nvml() -> list[Device]:
@@ -90,16 +118,23 @@ def _device(pynvml: Any, index: int, handle: Any) -> Device:
     with suppress(Exception):  # bindings or drivers before 510 have no second version
         second = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
         memory, reserved = second, int(second.reserved)
-    name = pynvml.nvmlDeviceGetName(handle)
+    uuid = None
+    with suppress(Exception):
+        uuid = _text(pynvml.nvmlDeviceGetUUID(handle))
     return Device(
         index,
-        name.decode() if isinstance(name, bytes) else name,
+        _text(pynvml.nvmlDeviceGetName(handle)),
         int(memory.total),
         int(memory.used),
         int(memory.free),
         reserved,
         tuple(sorted(_holders(pynvml, handle), key=lambda holder: -(holder.used or 0))),
+        uuid=uuid,
     )
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _holders(pynvml: Any, handle: Any) -> Iterator[Holder]:

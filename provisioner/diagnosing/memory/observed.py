@@ -41,11 +41,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class TorchDevice:
-    """torch's own counters for one GPU, bytes; ``inactive_split`` is free memory inside segments that are partly in use."""
+    """torch's own counters for one GPU, bytes; ``inactive_split`` is free memory inside segments that are partly in use.
+
+    ``index`` is the process's own number for the GPU, ``uuid`` tells which one that is (torch 2.4 and later).
+    """
 
     index: int
     allocated: int
     reserved: int
+    uuid: str | None = None
     peak_allocated: int = 0
     peak_reserved: int = 0
     inactive_split: int = 0
@@ -104,7 +108,9 @@ class Observed:
 
 
 def folder() -> Path:
-    """Return the private directory of this user's sockets: in the session's runtime directory, else a temporary one."""
+    """Return the private directory of this user's sockets: as the variable says, in the session's runtime directory, or a temporary one."""
+    if os.environ.get(VARIABLE, "").startswith("/"):
+        return Path(os.environ[VARIABLE])
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     base = Path(runtime) if runtime.startswith("/") and Path(runtime).is_dir() else Path(tempfile.gettempdir())
     return base / f"provision-observe-{os.getuid()}"
@@ -132,6 +138,13 @@ def ask(pid: int, where: Path) -> Observed | None:
 def is_observed(pid: int, where: Path) -> bool:
     """Say whether a process has a socket in ``where``: one that has and does not answer is stuck in C code."""
     return (where / f"{pid}.sock").exists()
+
+
+def living(where: Path) -> Iterator[Observed]:
+    """Yield the answers of all observed processes in ``where``; the socket of one that was killed is passed over."""
+    for path in sorted(where.glob("*.sock")):
+        if path.stem.isdigit() and (answer := ask(int(path.stem), where)) is not None:
+            yield answer
 
 
 def ended(where: Path, *, since: float) -> Iterator[Observed]:

@@ -105,3 +105,12 @@ def test_a_process_that_ended_out_of_memory_is_reported_with_its_numbers() -> No
     assert found.code == "cuda-out-of-memory"
     assert "10.0 GiB" in found.title
     assert "Tried to allocate" in found.evidence[0]
+
+
+def test_an_observed_process_that_the_driver_does_not_list_is_shown_by_its_own_figures() -> None:
+    from provisioner.diagnosing.memory.devices import with_observed
+
+    (device,) = with_observed((gpu(used=21),), (torch(10, [(2.0, 1.0, 0.25)] * 10),))
+    assert [holder.pid for holder in device.holders] == [7]
+    assert device.unaccounted == GIB
+    assert codes(device) == ["memory-fragmented"]

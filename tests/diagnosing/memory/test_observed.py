@@ -30,6 +30,7 @@ class cuda:
                     "allocator_settings": {{"expandable_segments": True, "kind": object}}}}
     is_initialized = staticmethod(lambda: True)
     device_count = staticmethod(lambda: 2)
+    get_device_properties = staticmethod(lambda index: None)
     get_allocator_backend = staticmethod(lambda: "native")
     @staticmethod
     def memory_stats(index):

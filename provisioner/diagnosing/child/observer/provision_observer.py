@@ -150,7 +150,8 @@ def torch_memory() -> dict[str, Any] | None:
         if counters.get("reserved_bytes.all.peak", 0) == 0:
             continue
         own = [one for one in segments if one["device"] == index]
-        found["devices"].append(dict(counted(counters), index=index, segments=own[:SEGMENTS], segments_total=len(own)))
+        uuid = str(getattr(cuda.get_device_properties(index), "uuid", "")) or None
+        found["devices"].append(dict(counted(counters), index=index, uuid=uuid, segments=own[:SEGMENTS], segments_total=len(own)))
     return found
 
 
