@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provisioner.cli.console import Output
+from provisioner.cli.doctor_memory import MemoryOptions, memory_options
 from provisioner.cli.options import speaking
 
 if TYPE_CHECKING:
@@ -23,24 +24,28 @@ if TYPE_CHECKING:
     "--report",
     "report",
     metavar="FILE",
-    help="Read a pasted report (any mixture of tools' output) from FILE, or from stdin with -.",
+    help="Read a pasted report (any mixture of tools' output, or torch's memory snapshot) from FILE, or from stdin with -.",
 )
 @click.option(
     "--python", "python", type=click.Path(dir_okay=False, path_type=Path), help="The interpreter of the environment to examine."
 )
+@click.option("--pid", type=click.IntRange(1), metavar="PID", help="Say what a running process does or waits for.")
 @click.option("--fix", is_flag=True, help="Show the repairs, ask, apply them, and examine again.")
 @click.option("--dry-run", is_flag=True, help="With --fix: only show the repairs.")
 @click.option(
     "--emit-script", is_flag=True, help="Print a script that takes the inventory in any Python, with nothing installed."
 )
+@memory_options
 @speaking
 def command(
     name: str | None,
     report: str | None,
     python: Path | None,
+    pid: int | None,
     fix: bool,
     dry_run: bool,
     emit_script: bool,
+    memory: MemoryOptions,
     output: Output,
     offline: bool,
     yes: bool,
@@ -56,15 +61,21 @@ def command(
         sys.stdout.write(inventory.script())
         return 0
     _check_options(report, name, python, fix)
+    if pid is not None:
+        return _process(pid, output)
+    if memory.wanted:
+        return _memory(memory, name, python, output)
     if report is not None:
+        from provisioner.diagnosing.memory.observed import is_snapshot
         from provisioner.diagnosing.reports import diagnose_report
 
-        machine, findings = diagnose_report(_text(report))
+        raw = _bytes(report)
+        machine, findings = _of_snapshot(raw) if is_snapshot(raw) else diagnose_report(_text(raw))
     else:
         interpreter = _interpreter(name, python)
         machine, findings = _examined(interpreter, output)
         if fix:
-            machine, findings = _repaired(interpreter, machine, findings, output, dry_run=dry_run, yes=yes)
+            machine, findings = _repaired(interpreter, machine, findings, output, dry_run=dry_run, yes=yes, offline=offline)
     plan, reason = _plan(machine, offline)
     _show(output, machine, findings, plan, reason, stated_only=report is not None)
     return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
@@ -79,15 +90,60 @@ def _check_options(report: str | None, name: str | None, python: Path | None, fi
         raise UsageError("give NAME or --python, not both")
 
 
-def _text(report: str) -> str:
+def _process(pid: int, output: Output) -> int:
+    """Show what a running process does; 1 when it hangs."""
+    from provisioner.diagnosing import hangs, running
+    from provisioner.diagnosing.candidates import resolve
+
+    with output.progress():
+        attempt = running.watch(pid)
+    return _told(resolve([hangs.judge_process(pid, attempt.seconds, hangs.evidence_of(attempt))]), (), output, process=attempt)
+
+
+def _told(findings: tuple[Finding, ...], lines: tuple[str, ...], output: Output, **parts: object) -> int:
+    """Print ``lines`` and the findings, or the document with ``parts``; return 1 when one of them is an error."""
+    from provisioner.diagnosing.findings import Severity
+
+    if output.as_json:
+        output.document(**parts, findings=findings)
+    else:
+        for line in (*lines, *(line for finding in findings for line in _finding_lines(finding))):
+            output.say(line)
+    return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
+
+
+def _memory(options: MemoryOptions, name: str | None, python: Path | None, output: Output) -> int:
+    """Show the memory report; 1 when something is wrong."""
+    from provisioner.cli.doctor_memory import report, report_lines
+    from provisioner.diagnosing.candidates import resolve
+
+    with output.progress():
+        shown, candidates = report(options, _interpreter(name, python) if options.probe else None)
+    return _told(resolve(candidates), (*report_lines(shown), ""), output, memory=shown)
+
+
+def _of_snapshot(raw: bytes) -> tuple[Machine, tuple[Finding, ...]]:
+    """What a file of torch.cuda.memory._dump_snapshot shows: no machine, only how the allocator's memory lies."""
+    from provisioner.diagnosing.candidates import resolve
+    from provisioner.diagnosing.memory import judging
+    from provisioner.diagnosing.memory.observed import read_snapshot
+    from provisioner.machine.facts import Machine
+
+    return Machine(), resolve(judging.fragmentation(read_snapshot(raw)))
+
+
+def _text(raw: bytes) -> str:
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's redirection writes UTF-16
+    return raw.decode(encoding, "replace")
+
+
+def _bytes(report: str) -> bytes:
     from provisioner.errors import UsageError
 
     try:
-        raw = sys.stdin.buffer.read() if report == "-" else Path(report).read_bytes()
+        return sys.stdin.buffer.read() if report == "-" else Path(report).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {report}: {error.strerror or error}", code="no-report") from error
-    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's redirection writes UTF-16
-    return raw.decode(encoding, "replace")
 
 
 def _interpreter(name: str | None, python: Path | None) -> Path:
@@ -121,25 +177,34 @@ def _examined(interpreter: Path, output: Output) -> tuple[Machine, tuple[Finding
         return machine, diagnose(machine, take(interpreter))
 
 
-def _repaired(
-    interpreter: Path, machine: Machine, findings: tuple[Finding, ...], output: Output, *, dry_run: bool, yes: bool
-) -> tuple[Machine, tuple[Finding, ...]]:
-    """Apply the automatic fixes after asking, and examine again; without consent everything stays as it was."""
-    from provisioner.diagnosing.fixing import apply, steps
-    from provisioner.errors import Findings
+ROUNDS = 3
+"""How often repairs are looked for: the right flash-attn is only known once torch is, and that may be repaired before."""
 
-    planned = steps(findings)
-    output.say("Repairs:" if planned else "Nothing here can be repaired automatically.")
-    for step in planned:
-        output.say(f"  {step.code}: {step.command}")
-    if not planned or dry_run or not (yes or click.confirm("Apply them?", err=True)):
-        return machine, findings
-    for step in planned:
-        result = apply(step)
-        if not result.ok:
-            last = (result.err.strip() or result.out.strip() or "no output").splitlines()[-1]
-            raise Findings(f"the repair of {step.code} failed: {last}", hints=[step.command], code="repair-failed")
-    return _examined(interpreter, output)
+
+def _repaired(
+    interpreter: Path,
+    machine: Machine,
+    findings: tuple[Finding, ...],
+    output: Output,
+    *,
+    dry_run: bool,
+    yes: bool,
+    offline: bool,
+) -> tuple[Machine, tuple[Finding, ...]]:
+    """Repair what can be, examining anew after each round; without consent everything stays as it was."""
+    from provisioner.cli.doctor_fix import repair
+    from provisioner.diagnosing.fixing import steps
+
+    if not steps(findings):
+        output.say("Nothing here can be repaired automatically.")
+    for _ in range(ROUNDS):
+        before = steps(findings)
+        if not before or not repair(interpreter, machine, before, output, dry_run=dry_run, yes=yes, offline=offline):
+            break
+        machine, findings = _examined(interpreter, output)
+        if steps(findings) == before:
+            break
+    return machine, findings
 
 
 def _plan(machine: Machine, offline: bool) -> tuple[Plan | None, str | None]:

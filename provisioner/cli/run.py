@@ -13,10 +13,11 @@ from provisioner.cli.options import speaking
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--observe", is_flag=True, help="Let `provision doctor` ask COMMAND's Pythons for their stack and torch's memory.")
 @click.argument("name")
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARGS]...")
 @speaking
-def command(name: str, words: tuple[str, ...], output: Output, offline: bool, yes: bool) -> None:
+def command(observe: bool, name: str, words: tuple[str, ...], output: Output, offline: bool, yes: bool) -> None:
     """Run COMMAND inside the environment NAME; its exit code is the command's own."""
     from provisioner.environments import activation, store
     from provisioner.environments.names import check_name
@@ -32,5 +33,9 @@ def command(name: str, words: tuple[str, ...], output: Output, offline: bool, ye
             hints=[f"provision run {name} python -c 'import torch'"],
             code="no-command",
         )
+    if observe:
+        from provisioner.diagnosing.memory import observed
+
+        changed |= observed.variables(changed)
     sys.stdout.flush()
     os.execve(program, argv, changed)

@@ -23,17 +23,28 @@ class Safety(StrEnum):
     DESTRUCTIVE = "destructive"
 
 
+class Repair(StrEnum):
+    """How ``doctor --fix`` repairs: by the command as it stands, or by the flash-attn that planning chooses for this torch.
+
+    Of the second kind ``command`` is what is done where planning has none: flash-attn is optional, and Unsloth goes on without.
+    """
+
+    COMMAND = "command"
+    FLASH_ATTN = "flash-attn"
+
+
 @dataclass(frozen=True, slots=True)
 class Fix:
     """What to do about a finding: a sentence, and the command if there is one.
 
-    ``automatic`` says that ``doctor --fix`` may run ``command`` by itself, once the user has agreed.
+    ``automatic`` says that ``doctor --fix`` may do it by itself, once the user has agreed; ``repair`` says how.
     """
 
     text: str
     command: str | None = None
     safety: Safety = Safety.READ_ONLY
     automatic: bool = False
+    repair: Repair = Repair.COMMAND
 
 
 @dataclass(frozen=True, slots=True)

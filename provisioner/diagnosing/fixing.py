@@ -1,4 +1,7 @@
-"""Applying fixes: only those that a finding marks as automatic, each a plain command, in the order of their causes."""
+"""Applying fixes: only those that a finding marks as automatic, in the order of their causes.
+
+A command is run here; what planning must choose first (`Repair.FLASH_ATTN`) is done by `flash_attn_repair`, on the command line's behalf.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from provisioner.diagnosing.findings import Finding
+from provisioner.diagnosing.findings import Finding, Repair, Safety
 from provisioner.process import Result, run
 
 FIX_SECONDS = 1800.0
@@ -14,23 +17,24 @@ FIX_SECONDS = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A finding's code and the command that repairs it."""
+    """A finding's code, the command that repairs it (or is the way out, see `Repair`), how it is done, and what it may do."""
 
     code: str
     command: str
+    repair: Repair = Repair.COMMAND
+    safety: Safety = Safety.REVERSIBLE
 
 
 def steps(findings: Sequence[Finding]) -> tuple[Step, ...]:
-    """Return what ``--fix`` would run: no command twice, the primary cause's first."""
-    ordered = sorted(findings, key=lambda finding: not finding.primary)
-    found = {
-        finding.fix.command: finding.code
-        for finding in reversed(ordered)
-        if finding.fix and finding.fix.automatic and finding.fix.command
-    }
-    return tuple(Step(code, command) for command, code in reversed(found.items()))
+    """Return what ``--fix`` would do: nothing twice, the primary cause's first, and flash-attn last, beside what the others installed."""
+    found: dict[tuple[Repair, str], Step] = {}
+    for finding in sorted(findings, key=lambda finding: not finding.primary):
+        fix = finding.fix
+        if fix and fix.automatic and fix.command:
+            found.setdefault((fix.repair, fix.command), Step(finding.code, fix.command, fix.repair, fix.safety))
+    return tuple(sorted(found.values(), key=lambda step: step.repair is Repair.FLASH_ATTN))
 
 
 def apply(step: Step) -> Result:
-    """Run one step to its end and return what happened."""
+    """Run one step's command to its end and return what happened."""
     return run(shlex.split(step.command), timeout=FIX_SECONDS)

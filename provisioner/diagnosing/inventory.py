@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from provisioner.codec import from_builtins
 from provisioner.errors import UsageError
 from provisioner.machine.report.document import find_document
+from provisioner.paths import scratch_dir
 from provisioner.process import run
 
 INVENTORY_SECONDS = 60.0
@@ -46,24 +48,53 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitedLock:
+    """A file lock that a process waits for; ``holder`` is None where its holder cannot be seen from here."""
+
+    path: str
+    holder: int | None = None
+    command: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A TCP socket: its state as the kernel names it, and both addresses."""
+
+    state: str
+    local: str
+    remote: str
+
+
+@dataclass(frozen=True, slots=True)
 class Waits:
-    """What the kernel says about a process that did not return."""
+    """What the kernel says about a process that did not return.
+
+    ``call`` is the system call in which its main thread sleeps, ``target`` the file or socket of that call, ``stuck`` its threads in
+    state D, ``cpu`` the cores that it and its children kept busy.
+    """
 
     state: str | None = None
     kernel: str | None = None
+    call: str | None = None
+    target: str | None = None
+    stuck: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    locks: tuple[AwaitedLock, ...] = ()
+    sockets: tuple[Socket, ...] = ()
     children: tuple[str, ...] = ()
     native: tuple[str, ...] = ()
+    cpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One import in a child: ``outcome`` is ``ok``, ``error`` or ``hang``."""
+    """One import in a child: ``outcome`` is ``ok``, ``error`` or ``hang``; ``earlier`` is the Python stack some seconds before ``stack``."""
 
     outcome: str
     seconds: float
     output: str = ""
     stack: str = ""
+    earlier: str = ""
     code: int | None = None
     waits: Waits = Waits()
 
@@ -113,16 +144,25 @@ class Inventory:
 
 
 def script() -> str:
-    """Return the text of the script that takes an inventory in any Python from 3.8 on."""
-    return files("provisioner.diagnosing").joinpath("child/unsloth_diagnose.py").read_text(encoding="utf-8")
+    """Return the text of the script that takes an inventory in any Python from 3.8 on: one file, with what it imports put in."""
+    main, waits = (_source(name) for name in ("unsloth_diagnose", "waits"))
+    body = waits.split("from __future__ import annotations\n", 1)[1].strip()
+    script, count = re.subn(r"^from provisioner\.diagnosing\.child\.waits import .*$", lambda _: body, main, flags=re.MULTILINE)
+    assert count == 1, "unsloth_diagnose.py no longer imports waits"
+    return script
+
+
+def _source(name: str) -> str:
+    return files("provisioner.diagnosing").joinpath(f"child/{name}.py").read_text(encoding="utf-8")
 
 
 def take(python: Path, *, import_seconds: float = 25.0, environ: Mapping[str, str] | None = None) -> Inventory:
     """Take the inventory of ``python``'s environment. Raise `UsageError` when that interpreter cannot run the script."""
     environment = {**(os.environ if environ is None else environ), "UNSLOTH_DIAGNOSE_SECONDS": str(import_seconds)}
-    with as_file(files("provisioner.diagnosing").joinpath("child/unsloth_diagnose.py")) as path:
+    with scratch_dir("doctor") as folder:
+        (folder / "unsloth_diagnose.py").write_text(script(), encoding="utf-8")
         result = run(
-            [python, path, "--json"],
+            [python, folder / "unsloth_diagnose.py", "--json"],
             timeout=INVENTORY_SECONDS + 2 * import_seconds,
             env=environment,
             cwd=Path(tempfile.gettempdir()),

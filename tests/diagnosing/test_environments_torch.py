@@ -73,3 +73,35 @@ def test_both_are_repaired_by_taking_flash_attn_away(python: Path, tmp_path: Pat
     for step in planned:
         assert apply(step).ok
     assert not any(finding.primary for finding in diagnose(Machine(), take(python, import_seconds=120)))
+
+
+def hang_of(python: Path, tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> Finding:
+    """The finding about an import of bitsandbytes that runs ``code``."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
+    install(python, make_wheel(tmp_path, "bitsandbytes", "0.50.2", {"bitsandbytes/__init__.py": code}))
+    findings = diagnose(Machine(), take(python, import_seconds=45))
+    return next(finding for finding in findings if finding.code == "import-hangs")
+
+
+def test_torchs_own_wait_for_a_dead_builds_lock_is_named(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "extensions" / "py311_cpu" / "fused_adam" / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    code = f"from torch.utils.file_baton import FileBaton\nFileBaton({str(lock)!r}).wait()\n"
+    found = hang_of(python, tmp_path, code, monkeypatch)
+    assert f"the lock {lock} of a build that has died" in found.title
+    assert "the same line some seconds before" in found.evidence
+
+
+def test_torchs_store_that_waits_for_a_missing_rank_is_named(
+    python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import os, torch.distributed as dist\n"
+        "os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT='0', RANK='0', WORLD_SIZE='2')\n"
+        "import socket\nfree = socket.create_server(('127.0.0.1', 0))\n"
+        "os.environ['MASTER_PORT'] = str(free.getsockname()[1])\nfree.close()\n"
+        "dist.init_process_group('gloo')\n"
+    )
+    found = hang_of(python, tmp_path, code, monkeypatch)
+    assert "other ranks of a process group" in found.title, (found.title, found.evidence)

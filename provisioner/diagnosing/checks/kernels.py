@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from provisioner.diagnosing import catalogue
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.checks.installer import uninstall
-from provisioner.diagnosing.findings import Fix, Safety, Severity
+from provisioner.diagnosing.findings import Fix, Repair, Safety, Severity
 from provisioner.diagnosing.inventory import Inventory
 from provisioner.machine.report.cleaning import clean
 
@@ -17,9 +17,9 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
     for copy in inventory.packages.get("flash-attn", ())[:1]:
         if not copy.extensions:
             command = uninstall(inventory, "flash-attn")
-            text = "remove it (Unsloth goes on with xformers or SDPA) and install a wheel that holds kernels"
+            text = "install a flash-attn that holds kernels; where none fits this torch, remove it: Unsloth goes on without"
             title = f"flash-attn {copy.version} has no compiled kernels: its wheel was not found and nothing was built"
-            fix = Fix(text, command, Safety.REVERSIBLE, automatic=True)
+            fix = Fix(text, command, Safety.REVERSIBLE, automatic=True, repair=Repair.FLASH_ATTN)
             yield Candidate("flash-attn-no-kernels", 46, Severity.ERROR, title, (copy.metadata, "no flash_attn_2_cuda*.so"), fix)
     attempt = inventory.attention
     if attempt is not None and attempt.outcome == "error":

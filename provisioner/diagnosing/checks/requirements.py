@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.checks.installer import install, uninstall
-from provisioner.diagnosing.findings import Fix, Safety, Severity
+from provisioner.diagnosing.findings import Fix, Repair, Safety, Severity
 from provisioner.diagnosing.inventory import Inventory
 
 
@@ -78,10 +78,11 @@ def _flash_attn_range(inventory: Inventory) -> Iterator[Candidate]:
     title = f"xformers {xformers} accepts flash-attn {accepted} and refuses to import beside {flash_attn}"
     command = uninstall(inventory, "flash-attn")
     fix = Fix(
-        f"remove flash-attn (Unsloth goes on with xformers), then install one in {accepted}",
+        f"install a flash-attn in {accepted}; where none fits this torch, remove it: Unsloth goes on with xformers",
         command,
         Safety.REVERSIBLE,
         automatic=True,
+        repair=Repair.FLASH_ATTN,
     )
     yield Candidate(
         "xformers-flash-attn-range",

@@ -26,9 +26,14 @@ import threading
 import time
 from typing import Any
 
+from provisioner.diagnosing.child.waits import cpu_seconds, read, run, waiting  # `inventory.script` puts that module here
+
 SCHEMA = 1
 IMPORT_SECONDS = float(os.environ.get("UNSLOTH_DIAGNOSE_SECONDS", "25"))
 """How long one import may take before it counts as a hang; a judgement."""
+
+WATCHED_SECONDS = 2.0
+"""Over how long a child's CPU time is taken, at the end of its limit."""
 
 WATCHED = (
     "torch", "triton", "xformers", "flash-attn", "bitsandbytes", "unsloth", "unsloth-zoo", "transformers", "trl", "peft",
@@ -219,15 +224,6 @@ def builders(folder: str) -> list[int]:
     return found
 
 
-def run(words: list[str], seconds: float) -> tuple[int | None, str]:
-    """Return exit code and output of a program; code None where it is missing or was stopped."""
-    try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.TimeoutExpired):
-        return None, ""
-    return done.returncode, done.stdout.decode("utf-8", "replace")
-
-
 def gpus() -> list[dict[str, str]]:
     """Return the GPUs as nvidia-smi states them; empty where it does not answer."""
     names = "name,driver_version,memory.total,memory.used,memory.free,compute_cap"
@@ -271,15 +267,6 @@ def host() -> dict[str, Any]:
     }
 
 
-def read(path: str) -> str:
-    """Return a small file's text, empty where it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 16)
-    except OSError:
-        return ""
-
-
 def imports(packages: dict[str, Any], has_gpu: bool) -> tuple[dict[str, Any], Any, Any]:
     """Import what is installed, a few at a time; return the results, torch's facts, and the error of a real attention call."""
     wanted = [(name, statement) for name, statement in IMPORTS if name in packages]
@@ -308,10 +295,16 @@ def imports(packages: dict[str, Any], has_gpu: bool) -> tuple[dict[str, Any], An
 
 
 def child(code: str, seconds: float) -> dict[str, Any]:
-    """Run ``code`` in a fresh interpreter; a hang gives the Python stack, the kernel's wait and the files it has open."""
-    handle, stack = tempfile.mkstemp(prefix="stack-")
+    """Run ``code`` in a fresh interpreter; a hang gives two Python stacks, the CPU time between, and what the kernel says.
+
+    The first stack is taken at half the time, the second at its end: a line that has changed, or a busy CPU, is slow, not hung.
+    """
+    handle, stacks = tempfile.mkstemp(prefix="stack-")
     os.close(handle)
-    guard = "import faulthandler as _f; _f.dump_traceback_later(%r, file=open(%r, 'w'))\n" % (max(1.0, seconds - 1.0), stack)
+    guard = "import faulthandler as _f; _f.dump_traceback_later(%r, repeat=True, file=open(%r, 'w'))\n" % (
+        max(0.5, (seconds - 1) / 2),
+        stacks,
+    )
     started = time.time()
     environ = dict(os.environ, PYTHONFAULTHANDLER="1", UNSLOTH_DISABLE_STATISTICS="1", PYTHONDONTWRITEBYTECODE="1")
     process = subprocess.Popen(
@@ -319,17 +312,36 @@ def child(code: str, seconds: float) -> dict[str, Any]:
         cwd=tempfile.gettempdir(), start_new_session=os.name == "posix",
     )  # fmt: skip
     try:
-        text = process.communicate(timeout=seconds)[0].decode("utf-8", "replace")
-        outcome = "ok" if process.returncode == 0 else "error"
-        result = {"outcome": outcome, "code": process.returncode, "output": text[-6000:]}
-    except subprocess.TimeoutExpired:
-        waits = waiting(process.pid)
-        end(process)
-        result = {"outcome": "hang", "code": None, "output": "", "stack": read(stack)[:6000], "waits": waits}
+        text = output_within(process, max(0.5, seconds - WATCHED_SECONDS))
+        before = cpu_seconds(process.pid) if text is None else 0.0
+        text = output_within(process, WATCHED_SECONDS) if text is None else text
+        if text is not None:
+            result = {"outcome": "ok" if process.returncode == 0 else "error", "code": process.returncode, "output": text[-6000:]}
+        else:
+            cpu = (cpu_seconds(process.pid) - before) / WATCHED_SECONDS
+            waits = dict(waiting(process.pid), cpu=round(cpu, 2))
+            end(process)
+            dumps = [part[:6000] for part in re.split(r"^Timeout \(.*\)!\n", read(stacks), flags=re.MULTILINE) if part.strip()]
+            result = {
+                "outcome": "hang",
+                "code": None,
+                "output": "",
+                "waits": waits,
+                "stack": (dumps or [""])[-1],
+                "earlier": (dumps or [""])[0],
+            }
     finally:
-        os.unlink(stack)
+        os.unlink(stacks)
     result["seconds"] = round(time.time() - started, 1)
     return result
+
+
+def output_within(process: subprocess.Popen[bytes], seconds: float) -> str | None:
+    """Return a child's output if it ends within ``seconds``, else None."""
+    try:
+        return process.communicate(timeout=seconds)[0].decode("utf-8", "replace")
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -339,35 +351,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except (OSError, AttributeError):
         process.kill()
     process.communicate()
-
-
-def waiting(pid: int) -> dict[str, Any]:
-    """Return what the kernel says about a process: its state, the call it sleeps in, its children and the locks and sockets it holds."""
-    status = read("/proc/%d/status" % pid)
-    state = re.search(r"^State:\s+(.*)$", status, re.MULTILINE)
-    files = []
-    for link in glob.glob("/proc/%d/fd/*" % pid):
-        try:
-            target = os.readlink(link)
-        except OSError:
-            continue
-        if "lock" in target or target.startswith("socket:") or "/nvidia" in target:
-            files.append(target)
-    kin = [
-        path.split("/")[2]
-        for path in glob.glob("/proc/[0-9]*/stat")
-        if (" %d " % pid) in " ".join(read(path).rsplit(")", 1)[-1].split()[:2]) + " "
-    ]
-    native, stack = run(["gdb", "-p", str(pid), "-batch", "-ex", "bt 25"], 8) if shutil.which("gdb") else (None, "")
-    if native != 0 and shutil.which("eu-stack"):
-        native, stack = run(["eu-stack", "-p", str(pid), "-n", "25"], 8)
-    return {
-        "state": state.group(1) if state else None,
-        "kernel": read("/proc/%d/wchan" % pid) or None,
-        "files": sorted(files)[:10],
-        "children": [read("/proc/%s/cmdline" % one).replace("\0", " ")[:200] for one in kin][:10],
-        "native": [line.strip() for line in stack.splitlines() if re.match(r"\s*#\d+", line)][:25],
-    }
 
 
 def machine(environment: dict[str, Any]) -> dict[str, Any]:
