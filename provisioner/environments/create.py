@@ -27,18 +27,20 @@ from provisioner.locking.values import Lock
 from provisioner.machine.facts import Machine
 from provisioner.planning.values import Plan
 
-LIVE_SOURCES = ("nvml", "nvidia-smi")
-"""GPU facts from these sources mean that the GPU is here, and that the environment can be proved on it."""
-
 
 @dataclass(frozen=True, slots=True)
 class CreateOptions:
-    """How to create: ``replace`` an environment of that name, ``verify`` it, ``cuda_toolkit`` a root, ``index``, or None to choose."""
+    """How to create: ``replace`` an environment of that name, ``verify`` it, ``cuda_toolkit`` a root, ``index``, or None to choose.
+
+    ``lock_made_by`` and ``bundle`` go into the manifest: the tool that wrote the lock and the digest of the bundle, if there is one.
+    """
 
     replace: bool = False
     verify: bool = True
     cuda_toolkit: str | None = None
     jobs: int | None = None
+    lock_made_by: str = "provision"
+    bundle: str | None = None
 
 
 def check_free(name: str, *, replace: bool) -> None:
@@ -111,7 +113,7 @@ def _fill(
         accept_wheel(wheel, python, plan, machine)
         venv_backend.install_wheel(python, wheel, settings)
     write_activation_variables(prefix, plan.activation)
-    receipt = prove(python, plan, gpu=any(gpu.source in LIVE_SOURCES for gpu in machine.gpus)) if options.verify else None
+    receipt = prove(python, plan, gpu=machine.has_live_gpu) if options.verify else None
     manifest = Manifest(
         name=generation.name,
         generation=generation.id,
@@ -124,6 +126,8 @@ def _fill(
         flash_attn_wheel_sha256=download.file_sha256(wheel) if wheel is not None else None,
         receipt=receipt,
         previous=previous,
+        lock_made_by=options.lock_made_by,
+        bundle=options.bundle,
     )
     return generation.commit(manifest)
 
