@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -56,14 +56,27 @@ def side_by_side(
     On an error or an interrupt ``stop`` is called, and what has not begun does not begin.
     """
     pool = ThreadPoolExecutor(workers)
-    futures: list[Future[None]] = []
+    stopped = threading.Event()
+
+    def end() -> None:
+        stopped.set()
+        stop()
+
+    def work(item: T) -> None:
+        if stopped.is_set():
+            return
+        try:
+            function(item)
+        except BaseException:
+            end()
+            raise
+
     try:
-        futures += [pool.submit(contextvars.copy_context().run, function, item) for item in items]
-        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in done:
+        futures = [pool.submit(contextvars.copy_context().run, work, item) for item in items]
+        for future in wait(futures, return_when=FIRST_EXCEPTION).done:
             future.result()
     except BaseException:
-        stop()
+        end()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

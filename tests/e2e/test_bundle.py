@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,12 @@ def conda_bundle(world: World) -> Path:
 def behind_the_wall(world: World, name: str, bundle: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run ``create NAME --bundle`` on a machine that shares nothing with the world but the bundle and has no network interface up."""
     far = world.home / f"far-{name}"
-    environ = {**world.environ, "HOME": str(far), "PROVISION_DATA_DIR": str(far / "data"), "PROVISION_CACHE_DIR": str(far / "cache")}
+    environ = {
+        **world.environ,
+        "HOME": str(far),
+        "PROVISION_DATA_DIR": str(far / "data"),
+        "PROVISION_CACHE_DIR": str(far / "cache"),
+    }
     command = [*NO_NETWORK, sys.executable, "-m", "provisioner", "create", name, "--bundle", str(bundle), *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environ)
 
@@ -89,7 +95,7 @@ def assert_nothing_was_left(world: World, name: str) -> None:
     assert [path for path in (far / "cache/bundles").glob("*") if path.is_dir()] == []
 
 
-@pytest.mark.parametrize("backend", ["venv", "conda"])
+@pytest.mark.parametrize("backend", ["venv", pytest.param("conda", marks=pytest.mark.slow)])
 def test_create_works_from_a_bundle_alone_without_any_network(world: World, backend: str, request: pytest.FixtureRequest) -> None:
     bundle = request.getfixturevalue(f"{backend}_bundle")
     run = behind_the_wall(world, backend, bundle, "--json")
@@ -106,3 +112,46 @@ def test_create_works_from_a_bundle_alone_without_any_network(world: World, back
         records = [json.loads(path.read_text()) for path in (prefix / "conda-meta").glob("*.json")]
         assert all(record["url"].startswith(f"{world.server.url}/channel/") for record in records), "the lock's addresses"
     assert [path for path in (world.home / f"far-{backend}/cache/bundles").glob("*") if path.is_dir()] == []
+
+
+def test_a_tampered_wheel_is_exit_5_and_nothing_is_made(world: World, venv_bundle: Path) -> None:
+    evil = world.home / "evil.tar"
+    data = bytearray(venv_bundle.read_bytes())
+    with tarfile.open(venv_bundle) as archive:
+        data[archive.getmember(f"index/{FLASH_ATTN}").offset_data + 1000] ^= 1
+    evil.write_bytes(bytes(data))
+    run = behind_the_wall(world, "evil", evil)
+    assert run.returncode == 5, run.stderr
+    assert FLASH_ATTN in run.stderr
+    assert_nothing_was_left(world, "evil")
+
+
+def test_a_bundle_that_was_cut_off_is_exit_5_and_nothing_is_made(world: World, venv_bundle: Path) -> None:
+    cut = world.home / "cut.tar"
+    cut.write_bytes(venv_bundle.read_bytes()[: venv_bundle.stat().st_size // 2])
+    run = behind_the_wall(world, "cut", cut)
+    assert run.returncode == 5, run.stderr
+    assert_nothing_was_left(world, "cut")
+
+
+@pytest.mark.slow
+def test_a_tampered_conda_package_is_exit_5_and_nothing_is_made(world: World, conda_bundle: Path) -> None:
+    evil = Path(shutil.copytree(conda_bundle, world.home / "evil-conda"))
+    other = add_package(world.root / "other", "gcc_linux-64", "14.4.0", {"bin/x86_64-conda-linux-gnu-cc": (b"evil", 0o755)})
+    shutil.copy(other, next(evil.glob("conda/*/gcc_linux-64-*.conda")))
+    run = behind_the_wall(world, "evil-conda", evil)
+    assert run.returncode == 5, run.stderr
+    assert "gcc_linux-64" in run.stderr
+    assert_nothing_was_left(world, "evil-conda")
+
+
+@pytest.mark.slow
+def test_a_host_without_the_python_is_told_so_before_anything_is_made(world: World, venv_bundle: Path) -> None:
+    machine = world.document("detect")["machine"]
+    facts = world.home / "no-python.json"
+    facts.write_text(json.dumps({**machine, "pythons": [], "gpus": []}))
+    run = behind_the_wall(world, "bare", venv_bundle, "--machine", str(facts))
+    assert run.returncode == 3, run.stderr
+    assert f"no Python {PYTHON}" in run.stderr
+    assert "--backend conda" in run.stderr
+    assert_nothing_was_left(world, "bare")
