@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 @click.option("--replace", "replacing", is_flag=True, help="Make NAME anew; the old one stays for `provision rollback`.")
 @click.option("--no-verify", is_flag=True, help="Do not check the result (recorded in the manifest).")
 @click.option("--dry-run", is_flag=True, help="Plan and lock, make nothing.")
-@click.option("--lock", "lock_file", type=click.Path(path_type=Path), metavar="FILE", help="Make exactly what this lock says.")
+@click.option(
+    "--lock",
+    "lock_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Make exactly what this lock says (ours, conda-lock's or pixi.lock).",
+)
 @click.option(
     "--bundle", type=click.Path(path_type=Path), metavar="DIR|FILE", help="Take everything from this bundle; no network."
 )
@@ -67,12 +74,12 @@ def command(
     check_free(name, replace=replacing or dry_run)
     settings = read_index_settings()
     with output.progress(), ExitStack() as stack:
-        opened = stack.enter_context(_open(bundle, lock_file)) if bundle else None
+        opened = stack.enter_context(_open(bundle, lock_file, selection.machine)) if bundle else None
         machine = _machine(selection, settings, channels, bundle)
-        locked = opened.locked if opened else _read_lock(lock_file) if lock_file else None
+        locked = opened.locked if opened else _read_lock(lock_file, machine) if lock_file else None
         plan = locked.plan if locked else _plan(machine, selection)
         if not output.as_json and not output.quiet:
-            for line in plan_lines(machine, plan):
+            for line in _foreign_lines(locked) if locked and locked.made_by != "provision" else plan_lines(machine, plan):
                 output.say(line)
         if not dry_run:
             for warning in check_machine(plan, machine, toolkit=cuda_toolkit):
@@ -101,10 +108,10 @@ def _plan(machine: Machine, selection: Selection) -> Plan:
     return make_plan(machine, selection.request, load_catalog(selection.recipe_dirs))
 
 
-def _open(bundle: Path, lock_file: Path | None) -> AbstractContextManager[OpenBundle]:
+def _open(bundle: Path, lock_file: Path | None, machine: Machine) -> AbstractContextManager[OpenBundle]:
     from provisioner.environments.bundle_opening import opened
 
-    return opened(bundle, lock_file)
+    return opened(bundle, lock_file, machine)
 
 
 def _machine(selection: Selection, settings: IndexSettings, channels: tuple[str, ...], bundle: Path | None) -> Machine:
@@ -119,10 +126,20 @@ def _machine(selection: Selection, settings: IndexSettings, channels: tuple[str,
     return machine
 
 
-def _read_lock(path: Path) -> Locked:
+def _read_lock(path: Path, machine: Machine) -> Locked:
     from provisioner.environments.locked import read_locked
 
-    return read_locked(path)
+    return read_locked(path, machine)
+
+
+def _foreign_lines(locked: Locked) -> Iterator[str]:
+    """Yield what a lock of another tool holds; there is no choice to explain."""
+    plan, conda = locked.plan, len(locked.lock.of("conda"))
+    yield f"{'lock':<13}by {locked.made_by}: {conda} conda packages, {len(locked.lock.of('pip'))} from a package index, as they are"
+    yield f"{'flash-attn':<13}{plan.flash_attn.version if plan.flash_attn else 'none'}"
+    yield f"{'torch':<13}{plan.torch or 'none'}, CUDA {plan.cuda or 'not stated'}, Python {plan.python}"
+    for note in plan.notes:
+        yield f"{'note':<13}{note}"
 
 
 def _lock(plan: Plan, machine: Machine, settings: IndexSettings, channels: tuple[str, ...], toolkit: str | None) -> Lock:

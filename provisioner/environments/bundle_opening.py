@@ -15,6 +15,7 @@ from provisioner.downloads import side_by_side
 from provisioner.environments.bundle import ANEW, MANIFEST, BundledFile, BundleManifest, is_archive, read_manifest_text
 from provisioner.environments.locked import Locked, read_locked
 from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable, UsageError
+from provisioner.machine.facts import Machine
 
 BLOCK = 2**20
 
@@ -30,17 +31,18 @@ class OpenBundle:
 
 
 @contextmanager
-def opened(path: Path, lock_path: Path | None = None) -> Iterator[OpenBundle]:
+def opened(path: Path, lock_path: Path | None = None, machine: Machine | None = None) -> Iterator[OpenBundle]:
     """Yield the bundle at ``path``; in the block the locked files come from it, and nothing touches the network.
 
-    ``lock_path`` names another lock than the bundle's own, which then says what is installed and what its hashes are. Raise
+    ``lock_path`` names another lock than the bundle's own, which then says what is installed and what its hashes are; a foreign one is
+    read for ``machine``. Raise
     `IntegrityError` when anything is missing, truncated or changed, `UsageError` when there is no bundle.
     """
     if not path.exists():
         raise UsageError(f"there is no bundle {path}", hints=[f"make it: provision bundle LOCK -o {path}"], code="no-bundle")
     path = path.absolute()
     with _unpacked(path) if path.is_file() else _folder(path) as (root, manifest):
-        locked = read_locked(lock_path or root / manifest.lock)
+        locked = read_locked(lock_path or root / manifest.lock, machine)
         used = _files_for(locked, manifest, path, own=lock_path is None)
         tokens = (download.at_hand.set({url: root / file.path for url, file in used.items()}), download.offline.set(True))
         try:

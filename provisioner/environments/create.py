@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner import __version__, download
+from provisioner import __version__, download, process, progress
 from provisioner.environments import conda_backend, preflight, store, venv_backend
 from provisioner.environments.acceptance import accept_wheel
 from provisioner.environments.activation import write_activation_variables
@@ -20,12 +20,13 @@ from provisioner.environments.manifest import FOLDER, LOCK_NAME, Manifest
 from provisioner.environments.names import check_name
 from provisioner.environments.proof import prove
 from provisioner.environments.toolkit import toolkit_on_machine
-from provisioner.errors import UsageError
+from provisioner.errors import UsageError, VerificationFailed
 from provisioner.indexes import IndexSettings
 from provisioner.locking.conda_lock_file import render
 from provisioner.locking.values import Lock
 from provisioner.machine.facts import Machine
 from provisioner.planning.values import Plan
+from provisioner.verifying.receipt import Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def _fill(
         accept_wheel(wheel, python, plan, machine)
         venv_backend.install_wheel(python, wheel, settings)
     write_activation_variables(prefix, plan.activation)
-    receipt = prove(python, plan, gpu=machine.has_live_gpu) if options.verify else None
+    receipt = _receipt(python, plan, machine) if options.verify else None
     manifest = Manifest(
         name=generation.name,
         generation=generation.id,
@@ -130,6 +131,17 @@ def _fill(
         bundle=options.bundle,
     )
     return generation.commit(manifest)
+
+
+def _receipt(python: Path, plan: Plan, machine: Machine) -> Receipt | None:
+    """Prove the environment; where a foreign lock brings no torch, only that its Python starts."""
+    if plan.torch:
+        return prove(python, plan, gpu=machine.has_live_gpu)
+    answer = process.run([python, "-I", "-c", "import ssl, ctypes"], timeout=60)
+    if not answer.ok:
+        raise VerificationFailed(f"the Python of this lock does not start: {answer.err.strip()[-300:]}")
+    progress.note("there is no torch in this lock: only its Python was checked")
+    return None
 
 
 def _base(prefix: Path, plan: Plan, machine: Machine, lock: Lock, settings: IndexSettings) -> Path:

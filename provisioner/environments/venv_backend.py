@@ -59,6 +59,8 @@ def install_into(folder: Path, packages: Sequence[LockedPackage], settings: Inde
 
 
 def _install(where: Sequence[str | Path], packages: Sequence[LockedPackage], settings: IndexSettings, label: str) -> None:
+    if not packages:  # uv takes no pylock.toml without packages
+        return
     with (
         tempfile.TemporaryDirectory(prefix="provision-install-") as folder,
         progress.task(label, total=len(packages), unit="packages") as task,
