@@ -15,7 +15,7 @@ from provisioner import download, progress
 T = TypeVar("T")
 
 PARALLEL = 8
-"""Transfers at the same time: package servers limit one connection's rate, and more than this gains nothing on one line."""
+"""Transfers at the same time: enough that the line is busy while single servers are asked and answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,11 @@ class Wanted:
     size: int | None = None
 
 
-def fetch_all(files: Sequence[Wanted], *, label: str, workers: int = PARALLEL) -> None:
-    """Fetch every file as `download.fetch` does; those that are there with the right sha256 are kept.
+def fetch_all(files: Sequence[Wanted], *, label: str, total: int | None = None, workers: int = PARALLEL) -> None:
+    """Fetch every file as `download.fetch` does; those that are there with the right sha256 are kept. ``total`` is in bytes.
 
     The first failure, or an interrupt, stops all transfers; what arrived stays for the next call. Raises what `download.fetch` raises.
     """
-    sizes = [file.size for file in files]
-    total = sum(size for size in sizes if size is not None) if None not in sizes else None
     stopping = threading.Event()
     with progress.task(label, total=total, unit="B") as overall:
         together = _Together(overall, stopping)

@@ -49,7 +49,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.integration
 def test_all_bytes_are_counted_once_even_if_a_transfer_breaks_off_or_a_file_is_there(root: Path, tmp_path: Path) -> None:
-    counting = Counting()
+    counting, total = Counting(), sum(path.stat().st_size for path in root.iterdir())
     token = progress.reporter.set(counting)
     try:
         with serve(root) as server:
@@ -57,10 +57,9 @@ def test_all_bytes_are_counted_once_even_if_a_transfer_breaks_off_or_a_file_is_t
             files = wanted(root, server.url, tmp_path / "to")
             (tmp_path / "to").mkdir()
             (tmp_path / "to/file5").write_bytes((root / "file5").read_bytes())
-            fetch_all(files, label="fetching")
+            fetch_all(files, label="fetching", total=total)
     finally:
         progress.reporter.reset(token)
-    total = sum(path.stat().st_size for path in root.iterdir())
     assert (counting.done, counting.total) == (total, total)
     assert {path.name: path.read_bytes() for path in (tmp_path / "to").iterdir()} == {
         path.name: path.read_bytes() for path in root.iterdir()

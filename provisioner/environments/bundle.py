@@ -14,8 +14,7 @@ from pathlib import Path, PurePosixPath
 from provisioner import codec
 from provisioner.environments.locked import Locked
 from provisioner.errors import IntegrityError, UsageError
-from provisioner.locking.values import TOOLCHAIN, LockedPackage
-from provisioner.planning.values import Route
+from provisioner.locking.values import SOURCE, TOOLCHAIN, LockedPackage
 
 MANIFEST = "bundle.json"
 FOLDERS = ("conda", "index")
@@ -99,7 +98,7 @@ def needs(locked: Locked) -> Iterator[str]:
         yield f"an NVIDIA driver, {plan.driver_floor} or newer"
     if plan.backend != "venv":
         return
-    builds = plan.route is Route.SOURCE
+    builds = bool(locked.lock.of("pip", SOURCE))
     yield f"a Python {plan.python}{' with its headers (Python.h)' if builds else ''}: the venv backend uses one of the host"
     if builds:
         yield "a C++ compiler: flash-attn is compiled there"

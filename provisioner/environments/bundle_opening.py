@@ -7,7 +7,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provisioner import download, paths, progress
@@ -16,8 +16,10 @@ from provisioner.environments.bundle import ANEW, MANIFEST, BundledFile, BundleM
 from provisioner.environments.locked import Locked, read_locked
 from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable, UsageError
 from provisioner.machine.facts import Machine
+from provisioner.planning.estimates import UNPACKED
+from provisioner.planning.values import Estimates
 
-BLOCK = 2**20
+MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,18 @@ def opened(path: Path, lock_path: Path | None = None, machine: Machine | None = 
         used = _files_for(locked, manifest, path, own=lock_path is None)
         tokens = (download.at_hand.set({url: root / file.path for url, file in used.items()}), download.offline.set(True))
         try:
-            yield OpenBundle(path, root, manifest, locked)
+            yield OpenBundle(path, root, manifest, _with_disk(locked, manifest))
         finally:
             download.at_hand.reset(tokens[0])
             download.offline.reset(tokens[1])
+
+
+def _with_disk(locked: Locked, manifest: BundleManifest) -> Locked:
+    """Return the lock with what it takes on disk, where nobody has estimated that: another tool's lock names no sizes."""
+    plan = locked.plan
+    if plan.estimates.disk_mib is not None:
+        return locked
+    return replace(locked, plan=replace(plan, estimates=Estimates(disk_mib=round(manifest.size * UNPACKED / MIB))))
 
 
 def _files_for(locked: Locked, manifest: BundleManifest, path: Path, *, own: bool) -> dict[str, BundledFile]:
@@ -151,7 +161,7 @@ def _check_space(manifest: BundleManifest, root: Path) -> None:
     free = shutil.disk_usage(root.parent).free
     if free < manifest.size:
         raise NoRoute(
-            f"too little disk space to unpack the bundle: {free // BLOCK} MiB free, {manifest.size // BLOCK} MiB needed",
+            f"too little disk space to unpack the bundle: {free // MIB} MiB free, {manifest.size // MIB} MiB needed",
             hints=["unpack it elsewhere (tar -xf) and give the folder", "or move the cache: PROVISION_CACHE_DIR=/big/disk"],
             code="disk-or-tmp-full",
         )
@@ -178,7 +188,7 @@ def _copy_out(bundle: tarfile.TarFile, member: tarfile.TarInfo, file: BundledFil
     stream = bundle.extractfile(member)
     assert stream is not None
     with stream, place.open("wb") as target:
-        while block := stream.read(BLOCK):
+        while block := stream.read(MIB):
             found.update(block)
             target.write(block)
     if found.hexdigest() != file.sha256:

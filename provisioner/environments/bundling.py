@@ -11,7 +11,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from provisioner.downloads import Wanted, fetch_all, side_by_side
 from provisioner.environments.bundle import FOLDERS, MANIFEST, BundledFile, BundleManifest, is_archive, layout, needs
 from provisioner.environments.locked import Locked, read_locked
 from provisioner.errors import Busy, NoRoute, SourceUnreachable, UsageError
-from provisioner.locking.values import LockedPackage
+from provisioner.locking.values import SOURCE, LockedPackage
 
 MIB = 2**20
 
@@ -55,7 +55,7 @@ def order(lock_path: Path, output: Path) -> Order:
     locked = read_locked(lock_path)
     made = Order(lock_path, output.absolute(), locked, layout(locked.needed))
     for package in made.files.values():
-        if package.manager == "pip" and package.name != "flash-attn" and not package.filename.endswith(".whl"):
+        if package.manager == "pip" and package.category != SOURCE and not package.filename.endswith(".whl"):
             raise UsageError(
                 f"{package.filename} is a source distribution, and the lock does not say what building it needs",
                 hints=["lock a version of it that has a wheel"],
@@ -131,6 +131,7 @@ def make_bundle(made: Order) -> BundleManifest:
     when the disk is too small, `Busy` when another process makes it.
     """
     with _held(made.folder):
+        _take_from_old_archive(made)
         cost = forecast(made)
         check_space(made, cost)
         made.folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +139,7 @@ def make_bundle(made: Order) -> BundleManifest:
         text = made.lock_path.read_bytes()
         (made.folder / MANIFEST).unlink(missing_ok=True)
         paths.write_atomic(made.folder / _lock_name(made), text)
-        _fetch(made)
+        _fetch(made, cost)
         manifest = _manifest(made, text)
         for path in before - {file.path for file in manifest.files}:
             (made.folder / path).unlink(missing_ok=True)
@@ -149,10 +150,24 @@ def make_bundle(made: Order) -> BundleManifest:
     return manifest
 
 
-def _fetch(made: Order) -> None:
+def _take_from_old_archive(made: Order) -> None:
+    """Put what an archive of that name holds already where it is looked for; what is damaged or another's is fetched all the same."""
+    if not is_archive(made.output) or not made.output.is_file() or made.folder.exists():
+        return
+    with suppress(tarfile.TarError), tarfile.open(made.output, "r:") as old:
+        for member in old:
+            content = old.extractfile(member) if member.name in made.files and member.isfile() else None
+            if content is not None:
+                place = made.folder / member.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with content, place.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+
+
+def _fetch(made: Order, cost: Forecast) -> None:
     wanted = [Wanted(item.url, made.folder / path, item.sha256, item.size) for path, item in made.files.items()]
     try:
-        fetch_all(wanted, label=f"fetching {len(wanted)} files")
+        fetch_all(wanted, label=f"fetching {len(wanted)} files", total=cost.bytes if not cost.unknown else None)
     except SourceUnreachable as error:
         hint = "run the same command again: what was fetched is kept"
         raise SourceUnreachable(error.what, why=error.why, hints=[hint, *error.hints], code=error.code) from error

@@ -8,7 +8,7 @@ import pytest
 from provisioner.environments.bundle import BundledFile, BundleManifest, is_archive, layout, needs, read_manifest_text
 from provisioner.environments.locked import Locked
 from provisioner.errors import IntegrityError, UsageError
-from provisioner.locking.values import TOOLCHAIN, Lock, LockedPackage
+from provisioner.locking.values import SOURCE, TOOLCHAIN, Lock, LockedPackage
 from provisioner.planning.values import Route
 from tests.environments.bundles import plan
 
@@ -57,11 +57,12 @@ def test_archives_of_other_kinds_are_refused_with_the_name_that_works() -> None:
 
 def test_a_bundle_says_what_the_target_must_have_itself() -> None:
     source = replace(plan("venv", Route.SOURCE), cuda="13.0")
-    said = " ".join(needs(Locked(Lock("linux-64", ()), source)))
+    sdist = package("https://index.example/flash_attn-2.8.3.post2.tar.gz", category=SOURCE)
+    said = " ".join(needs(Locked(Lock("linux-64", (sdist,)), source)))
     for word in ("driver", "535.54.03", "Python 3.12", "Python.h", "C++ compiler", "CUDA 13 toolkit"):
         assert word in said
     compiler = package("https://index.example/nvcc.whl", category=TOOLCHAIN)
-    assert "toolkit" not in " ".join(needs(Locked(Lock("linux-64", (compiler,)), source)))
+    assert "toolkit" not in " ".join(needs(Locked(Lock("linux-64", (sdist, compiler)), source)))
     assert list(needs(Locked(Lock("linux-64", ()), replace(source, backend="conda")))) == ["an NVIDIA driver, 535.54.03 or newer"]
 
 

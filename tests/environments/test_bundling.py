@@ -86,20 +86,22 @@ def test_what_the_server_swapped_is_refused_and_the_bundle_stays_incomplete(tmp_
     assert not list((tmp_path / "bundle/index").glob("lib*"))
 
 
-def test_a_bundle_of_a_newer_lock_takes_what_is_there_and_drops_what_is_not_needed_any_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["bundle", "bundle.tar"])
+def test_a_bundle_of_a_newer_lock_takes_what_is_there_and_drops_what_is_not_needed_any_more(tmp_path: Path, place: str) -> None:
     write_files(tmp_path / "root")
     with serve(tmp_path / "root") as server:
         lock = lock_of(tmp_path / "root", server.url, tmp_path / "conda-lock.yml")
-        make_bundle(order(lock, tmp_path / "bundle"))
+        make_bundle(order(lock, tmp_path / place))
         (tmp_path / "root/files/lib-1.0-py3-none-any.whl").unlink()
         make_wheel(tmp_path / "root/files", "new", "1.0")
         lock_of(tmp_path / "root", server.url, lock)
         server.requests.clear()
-        make_bundle(order(lock, tmp_path / "bundle"))
+        manifest = make_bundle(order(lock, tmp_path / place))
         fetched = {path for _, path, byte_range in server.requests if byte_range is None}
     assert fetched == {"/files/new-1.0-py3-none-any.whl"}
-    names = sorted(path.name.split("-")[0] for path in (tmp_path / "bundle/index").iterdir())
-    assert names == ["new", "toy"]
+    assert [file.path.split("-")[0] for file in manifest.files] == ["index/new", "index/toy"]
+    if place == "bundle":
+        assert sorted(path.name.split("-")[0] for path in (tmp_path / "bundle/index").iterdir()) == ["new", "toy"]
 
 
 def test_the_forecast_knows_the_sizes_before_anything_is_fetched(tmp_path: Path) -> None:
