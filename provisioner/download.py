@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,13 +29,20 @@ BLOCK = 1024 * 1024
 offline: ContextVar[bool] = ContextVar("offline", default=False)
 """True while no network may be used (``--offline``); ``file`` URLs still work."""
 
+at_hand: ContextVar[Mapping[str, Path] | None] = ContextVar("at_hand", default=None)
+"""Local copies by the URL that a lock gives for each, while a bundle is open: they are read whatever mirrors are set."""
 
 MIRRORS_VARIABLE = "PROVISION_MIRRORS"
 """Pairs ``PREFIX=REPLACEMENT`` separated by white space, e.g. ``https://github.com=https://mirror.example/github``."""
 
 
 def mirrored(url: str) -> str:
-    """Return where ``url`` is really fetched from: the user's mirrors replace its beginning. Locks keep the canonical URL."""
+    """Return where ``url`` is really fetched from: a bundle's copy, or else the user's mirrors replace its beginning.
+
+    Locks keep the canonical URL.
+    """
+    if (copy := (at_hand.get() or {}).get(url)) is not None:
+        return copy.as_uri()
     for pair in os.environ.get(MIRRORS_VARIABLE, "").split():
         prefix, _, replacement = pair.partition("=")
         if replacement and url.startswith(prefix.rstrip("/") + "/"):
@@ -136,6 +143,26 @@ def _one_range(url: str, byte_range: str, session: requests.Session | None) -> t
         if response.status_code != 206 or not total.isdigit():
             raise SourceUnreachable(f"{redact(url)} serves no byte ranges", code="ranges-unsupported")
         return response.content, int(total)
+
+
+def size_of(url: str) -> int | None:
+    """Return the size in bytes of the file at ``url`` without fetching it, None where the server does not tell.
+
+    Raise `SourceUnreachable` when nothing answers.
+    """
+    url = mirrored(url)
+    if urlsplit(url).scheme == "file":
+        source = Path(unquote(urlsplit(url).path))
+        try:
+            return source.stat().st_size
+        except OSError as error:
+            raise SourceUnreachable(f"cannot read {source}: {error.strerror or error}") from error
+    try:
+        return get_range(url, "0-0")[1]
+    except SourceUnreachable as error:
+        if error.code == "ranges-unsupported":
+            return None
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,9 @@ def make_wheel(
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for member, data in contents.items():
             raw = data.encode() if isinstance(data, str) else data
-            archive.writestr(zipfile.ZipInfo(member, (2026, 1, 1, 0, 0, 0)), raw)
+            entry = zipfile.ZipInfo(member, (2026, 1, 1, 0, 0, 0))
+            entry.external_attr = (0o100755 if raw.startswith(b"#!") else 0o100644) << 16  # a script is a program
+            archive.writestr(entry, raw)
             value = base64.urlsafe_b64encode(hashlib.sha256(raw).digest()).rstrip(b"=").decode()
             record += f"{member},sha256={value},{len(raw)}\n"
         archive.writestr(zipfile.ZipInfo(f"{info}/RECORD", (2026, 1, 1, 0, 0, 0)), record + f"{info}/RECORD,,\n")

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "capture": ("capture", "Write this machine to a folder that any other can plan for."),
     "plan": ("plan", "Choose what to install on this machine, or another, and say why."),
     "lock": ("lock", "Resolve the exact files, with hashes, and write conda-lock.yml."),
+    "bundle": ("bundle", "Fetch everything that a lock needs, for a machine without a network."),
     "create": ("create", "Make an environment for this machine, and prove it."),
     "install": ("install", "Install the right flash-attn beside a Python that is already there."),
     "build": ("build", "Compile flash-attn from source: only the architectures and kernels asked for."),

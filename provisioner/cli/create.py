@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ from provisioner.cli.options import speaking
 from provisioner.cli.selection import Selection, selecting
 
 if TYPE_CHECKING:
+    from provisioner.environments.bundle_opening import OpenBundle
+    from provisioner.environments.locked import Locked
     from provisioner.environments.store import Environment
     from provisioner.indexes import IndexSettings
     from provisioner.locking.values import Lock
@@ -26,7 +30,16 @@ if TYPE_CHECKING:
 @click.option("--replace", "replacing", is_flag=True, help="Make NAME anew; the old one stays for `provision rollback`.")
 @click.option("--no-verify", is_flag=True, help="Do not check the result (recorded in the manifest).")
 @click.option("--dry-run", is_flag=True, help="Plan and lock, make nothing.")
-@click.option("--lock", "lock_file", type=click.Path(path_type=Path), metavar="FILE", help="Make exactly what this lock says.")
+@click.option(
+    "--lock",
+    "lock_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Make exactly what this lock says (ours, conda-lock's or pixi.lock).",
+)
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), metavar="DIR|FILE", help="Take everything from this bundle; no network."
+)
 @click.option("-o", "--lock-out", type=click.Path(path_type=Path), metavar="FILE", help="Write the lock there as well.")
 @click.option("--channel", "channels", multiple=True, metavar="NAME|URL|PATH", help="Use this conda channel (repeatable).")
 @click.option("--cuda-toolkit", metavar="DIR|index", help="Compile with this toolkit; `index` takes the package index's.")
@@ -39,6 +52,7 @@ def command(
     no_verify: bool,
     dry_run: bool,
     lock_file: Path | None,
+    bundle: Path | None,
     lock_out: Path | None,
     channels: tuple[str, ...],
     cuda_toolkit: str | None,
@@ -54,29 +68,36 @@ def command(
     """
     from provisioner import progress
     from provisioner.cli.plan_text import plan_lines
-    from provisioner.cli.sources import require_index, with_sources
     from provisioner.environments.create import CreateOptions, check_free, check_machine, create
     from provisioner.indexes import read_index_settings
     from provisioner.locking.conda_lock_file import write_lock
 
     check_free(name, replace=replacing or dry_run)
     settings = read_index_settings()
-    with output.progress():
-        machine = with_sources(selection.machine, settings, channels)
-        require_index(machine)
-        lock, plan = _read_lock(lock_file) if lock_file else (None, _plan(machine, selection))
+    with output.progress(), ExitStack() as stack:
+        opened = stack.enter_context(_open(bundle, lock_file, selection.machine)) if bundle else None
+        machine = _machine(selection, settings, channels, bundle)
+        locked = opened.locked if opened else _read_lock(lock_file, machine) if lock_file else None
+        plan = locked.plan if locked else _plan(machine, selection)
         if not output.as_json and not output.quiet:
-            for line in plan_lines(machine, plan):
+            for line in _foreign_lines(locked) if locked and locked.made_by != "provision" else plan_lines(machine, plan):
                 output.say(line)
         if not dry_run:
             for warning in check_machine(plan, machine, toolkit=cuda_toolkit):
                 progress.note(warning)
-        lock = lock or _lock(plan, machine, settings, channels, cuda_toolkit)
+        lock = locked.lock if locked else _lock(plan, machine, settings, channels, cuda_toolkit)
         if lock_out is not None:
             write_lock(lock, lock_out)
         environment = None
         if not dry_run:
-            options = CreateOptions(replacing, not no_verify, cuda_toolkit, jobs)
+            options = CreateOptions(
+                replacing,
+                not no_verify,
+                cuda_toolkit,
+                jobs,
+                lock_made_by=locked.made_by if locked else "provision",
+                bundle=opened.manifest.digest if opened else None,
+            )
             environment = create(name, plan, machine, lock, settings, options)
     _report(output, machine, plan, lock, lock_out, environment)
 
@@ -88,21 +109,38 @@ def _plan(machine: Machine, selection: Selection) -> Plan:
     return make_plan(machine, selection.request, load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir()))
 
 
-def _read_lock(path: Path) -> tuple[Lock, Plan]:
-    from provisioner.errors import UsageError
-    from provisioner.locking.conda_lock_file import read_lock
-    from provisioner.locking.lock import plan_of
+def _open(bundle: Path, lock_file: Path | None, machine: Machine) -> AbstractContextManager[OpenBundle]:
+    from provisioner.environments.bundle_opening import opened
 
-    lock = read_lock(path)
-    plan = plan_of(lock)
-    if plan is None:
-        raise UsageError(
-            f"{path} carries no plan of ours",
-            why="another tool made it, so nothing says which flash-attn and GPUs it is for",
-            hints=[f"provision lock -o {path}"],
-            code="foreign-lock",
-        )
-    return lock, plan
+    return opened(bundle, lock_file, machine)
+
+
+def _machine(selection: Selection, settings: IndexSettings, channels: tuple[str, ...], bundle: Path | None) -> Machine:
+    """Return the machine with what answers; with a bundle nothing is asked, since the bundle is the only source."""
+    from provisioner.cli.sources import require_index, with_sources
+    from provisioner.machine.facts import Source
+
+    if bundle is not None:
+        return replace(selection.machine, sources=(Source("bundle", reachable=True, url=bundle.absolute().as_uri()),))
+    machine = with_sources(selection.machine, settings, channels)
+    require_index(machine)
+    return machine
+
+
+def _read_lock(path: Path, machine: Machine) -> Locked:
+    from provisioner.environments.locked import read_locked
+
+    return read_locked(path, machine)
+
+
+def _foreign_lines(locked: Locked) -> Iterator[str]:
+    """Yield what a lock of another tool holds; there is no choice to explain."""
+    plan, conda = locked.plan, len(locked.lock.of("conda"))
+    yield f"{'lock':<13}by {locked.made_by}: {conda} conda packages, {len(locked.lock.of('pip'))} from a package index, as they are"
+    yield f"{'flash-attn':<13}{plan.flash_attn.version if plan.flash_attn else 'none'}"
+    yield f"{'torch':<13}{plan.torch or 'none'}, CUDA {plan.cuda or 'not stated'}, Python {plan.python}"
+    for note in plan.notes:
+        yield f"{'note':<13}{note}"
 
 
 def _lock(plan: Plan, machine: Machine, settings: IndexSettings, channels: tuple[str, ...], toolkit: str | None) -> Lock:

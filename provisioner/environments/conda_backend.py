@@ -6,6 +6,7 @@ No conda, mamba or micromamba is needed; the prefix is a real one (``conda-meta`
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,11 +47,12 @@ def install(prefix: Path, packages: Sequence[LockedPackage], specs: Sequence[str
             )
         except Exception as error:  # py-rattler raises plain exceptions from its Rust side
             raise _install_error(error) from error
+    _note_canonical_urls(prefix, packages)
 
 
 def _check_local(package: LockedPackage) -> None:
-    """Check a ``file`` package against the lock: py-rattler 0.28 installs a swapped one silently (seen 2026-11-24)."""
-    parts = urlsplit(package.url)
+    """Check a package that lies here against the lock: py-rattler 0.28 installs a swapped one silently (seen 2026-11-24)."""
+    parts = urlsplit(download.mirrored(package.url))
     if parts.scheme != "file":
         return
     path = Path(unquote(parts.path))
@@ -81,6 +83,17 @@ def _record(package: LockedPackage) -> RepoDataRecord:
     )
     url = download.mirrored(package.url)
     return RepoDataRecord(record, package.filename, url, package.url.rsplit("/", 2)[0])
+
+
+def _note_canonical_urls(prefix: Path, packages: Sequence[LockedPackage]) -> None:
+    """Let ``conda-meta`` name each package by the lock's address: a mirror's, or that of a bundle's copy, means nothing later."""
+    for package in packages:
+        used = download.mirrored(package.url)
+        record = prefix / "conda-meta" / f"{package.name}-{package.version}-{package.build}.json"
+        if used == package.url or not record.is_file():
+            continue
+        stated = json.loads(record.read_text())
+        paths.write_atomic(record, json.dumps({**stated, "url": package.url}, indent=2))
 
 
 def _reporter(task: progress.Task) -> Any:

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner import __version__, download
+from provisioner import __version__, download, process, progress
 from provisioner.environments import conda_backend, preflight, store, venv_backend
 from provisioner.environments.acceptance import accept_wheel
 from provisioner.environments.activation import write_activation_variables
@@ -20,25 +20,28 @@ from provisioner.environments.manifest import FOLDER, LOCK_NAME, Manifest
 from provisioner.environments.names import check_name
 from provisioner.environments.proof import prove
 from provisioner.environments.toolkit import toolkit_on_machine
-from provisioner.errors import UsageError
+from provisioner.errors import UsageError, VerificationFailed
 from provisioner.indexes import IndexSettings
 from provisioner.locking.conda_lock_file import render
 from provisioner.locking.values import Lock
 from provisioner.machine.facts import Machine
 from provisioner.planning.values import Plan
-
-LIVE_SOURCES = ("nvml", "nvidia-smi")
-"""GPU facts from these sources mean that the GPU is here, and that the environment can be proved on it."""
+from provisioner.verifying.receipt import Receipt
 
 
 @dataclass(frozen=True, slots=True)
 class CreateOptions:
-    """How to create: ``replace`` an environment of that name, ``verify`` it, ``cuda_toolkit`` a root, ``index``, or None to choose."""
+    """How to create: ``replace`` an environment of that name, ``verify`` it, ``cuda_toolkit`` a root, ``index``, or None to choose.
+
+    ``lock_made_by`` and ``bundle`` go into the manifest: the tool that wrote the lock and the digest of the bundle, if there is one.
+    """
 
     replace: bool = False
     verify: bool = True
     cuda_toolkit: str | None = None
     jobs: int | None = None
+    lock_made_by: str = "provision"
+    bundle: str | None = None
 
 
 def check_free(name: str, *, replace: bool) -> None:
@@ -111,7 +114,7 @@ def _fill(
         accept_wheel(wheel, python, plan, machine)
         venv_backend.install_wheel(python, wheel, settings)
     write_activation_variables(prefix, plan.activation)
-    receipt = prove(python, plan, gpu=any(gpu.source in LIVE_SOURCES for gpu in machine.gpus)) if options.verify else None
+    receipt = _receipt(python, plan, machine) if options.verify else None
     manifest = Manifest(
         name=generation.name,
         generation=generation.id,
@@ -124,8 +127,21 @@ def _fill(
         flash_attn_wheel_sha256=download.file_sha256(wheel) if wheel is not None else None,
         receipt=receipt,
         previous=previous,
+        lock_made_by=options.lock_made_by,
+        bundle=options.bundle,
     )
     return generation.commit(manifest)
+
+
+def _receipt(python: Path, plan: Plan, machine: Machine) -> Receipt | None:
+    """Prove the environment; where a foreign lock brings no torch, only that its Python starts."""
+    if plan.torch:
+        return prove(python, plan, gpu=machine.has_live_gpu)
+    answer = process.run([python, "-I", "-c", "import ssl, ctypes"], timeout=60)
+    if not answer.ok:
+        raise VerificationFailed(f"the Python of this lock does not start: {answer.err.strip()[-300:]}")
+    progress.note("there is no torch in this lock: only its Python was checked")
+    return None
 
 
 def _base(prefix: Path, plan: Plan, machine: Machine, lock: Lock, settings: IndexSettings) -> Path:

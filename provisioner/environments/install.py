@@ -110,7 +110,7 @@ def install(
     accept_wheel(wheel, python, plan, machine)
     with restored_on_failure(site, "flash-attn"):
         venv_backend.install_wheel(python, wheel, settings)
-        receipt = prove(python, plan, gpu=any(gpu.source != "user" for gpu in machine.gpus)) if verify else None
+        receipt = prove(python, plan, gpu=machine.has_live_gpu) if verify else None
     return Installed(python, wheel, plan, receipt)
 
 

@@ -18,7 +18,8 @@ LOCK_NAME = "conda-lock.yml"
 class Manifest:
     """``PREFIX/.provision/manifest.json``. ``created_at`` is UTC, ISO 8601; ``previous`` the generation it replaced.
 
-    ``receipt`` is None when verification was skipped (``--no-verify``).
+    ``receipt`` is None when verification was skipped (``--no-verify``). ``lock_made_by`` names the tool that wrote the lock, and ``bundle``
+    is the digest of the bundle that the files came from, None where they were fetched.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Manifest:
     flash_attn_wheel_sha256: str | None = None
     receipt: Receipt | None = None
     previous: str | None = None
+    lock_made_by: str = "provision"
+    bundle: str | None = None
     schema: int = codec.SCHEMA
 
 

@@ -27,7 +27,10 @@ def choose_python(machine: Machine, version: str) -> PythonInstall:
         raise NoRoute(
             f"there is no Python {version} on this machine",
             why=f"the venv backend uses a Python of the host; found: {there}",
-            hints=["choose one of those: --python X.Y", "or a backend that brings its own: --backend conda"],
+            hints=[
+                "choose one of those: --python X.Y",
+                "or lock for a backend that brings its own, in a bundle too: provision lock --backend conda",
+            ],
             code="python-unavailable",
         )
     return max(fitting, key=lambda python: (python.headers, tuple(int(part) for part in re.findall(r"\d+", python.version)[:3])))
@@ -56,6 +59,8 @@ def install_into(folder: Path, packages: Sequence[LockedPackage], settings: Inde
 
 
 def _install(where: Sequence[str | Path], packages: Sequence[LockedPackage], settings: IndexSettings, label: str) -> None:
+    if not packages:  # uv takes no pylock.toml without packages
+        return
     with (
         tempfile.TemporaryDirectory(prefix="provision-install-") as folder,
         progress.task(label, total=len(packages), unit="packages") as task,
@@ -88,11 +93,8 @@ def pylock(packages: Sequence[LockedPackage]) -> str:
     """Return these packages as ``pylock.toml`` (PEP 751) with one hashed file each."""
     lines = ['lock-version = "1.0"', 'created-by = "provision"', ""]
     for package in packages:
-        place = (
-            f'path = "{_local_path(package.url)}"'
-            if package.url.startswith("file:")
-            else f'url = "{download.mirrored(package.url)}"'
-        )
+        url = download.mirrored(package.url)
+        place = f'path = "{_local_path(url)}"' if url.startswith("file:") else f'url = "{url}"'
         size = f", size = {package.size}" if package.size else ""
         kind = "wheels = [{entry}]" if package.filename.endswith(".whl") else "sdist = {entry}"
         entry = f'{{ name = "{package.filename}", {place}{size}, hashes = {{ sha256 = "{package.sha256}" }} }}'

@@ -13,7 +13,7 @@ from typing import Any
 
 from provisioner import paths
 from provisioner.errors import UsageError
-from provisioner.locking.values import Lock, LockedPackage
+from provisioner.locking.values import MAIN, Lock, LockedPackage
 
 HEADER = """\
 # A lock by provision: exact files with their hashes. Do not edit.
@@ -115,6 +115,6 @@ def _package(row: Any) -> LockedPackage:
         sha256=row.hash.sha256 or "",
         md5=row.hash.md5,
         build=row.build,
-        category=min(row.categories),
+        category=MAIN if MAIN in row.categories else min(row.categories),
         dependencies=dict(row.dependencies),
     )

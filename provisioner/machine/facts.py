@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from provisioner.capability import ComputeCapability
 
 
+DESCRIBED = (None, "user", "report")
+"""Sources of GPU facts that say what a GPU is, not that this machine has one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """One device. ``compute_capability`` is text such as ``"9.0"``; ``partition`` is ``mig``, ``vgpu`` or None.
@@ -177,6 +181,11 @@ class Machine:
     sources: tuple[Source, ...] = ()
     faults: tuple[Fault, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def has_live_gpu(self) -> bool:
+        """True when a probe found a GPU, so that something can be proved on it; one that a user or a report describes is not here."""
+        return any(gpu.source not in DESCRIBED for gpu in self.gpus)
 
     def source(self, name: str) -> Source | None:
         """Return the first source of that name, None when it was not probed."""

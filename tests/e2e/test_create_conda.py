@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conda_lock.lockfile import parse_conda_lock_file, write_conda_lock_file
+from conda_lock.lockfile.v2prelim.models import LockMeta
 
 from tests.conda_channel import add_package, make_channel
 from tests.e2e.world import World, make_world
@@ -80,6 +83,20 @@ def test_conda_lock_renders_and_installs_the_lock(world: World, lock: Path, tmp_
     assert run.returncode == 0, run.stdout + run.stderr
     python = subprocess.run([prefix / "bin/python", "-c", "import torch, flash_attn"], capture_output=True, text=True, timeout=60)
     assert python.returncode == 0, python.stderr
+
+
+def test_a_lock_without_our_plan_is_installed_as_it_is_and_proved(world: World, lock: Path) -> None:
+    content = parse_conda_lock_file(lock)
+    bare = {**content.metadata.model_dump(), "custom_metadata": None}
+    foreign = world.home / "foreign-lock.yml"
+    write_conda_lock_file(type(content)(package=content.package, metadata=LockMeta(**bare)), foreign, metadata_choices=None)
+    document = world.document("create", "foreign", "--lock", str(foreign))
+    manifest = json.loads((Path(document["environment"]["prefix"]) / ".provision/manifest.json").read_text())
+    assert manifest["lock_made_by"] == "conda-lock"
+    assert (document["plan"]["recipe"], document["plan"]["flash_attn"]["version"]) == ("as-locked", "2.8.0.post2")
+    proved = {check["name"] for check in document["environment"]["receipt"]["checks"]}
+    assert {"import torch", "import flash_attn", "import xformers.ops"} <= proved
+    assert world.provision("remove", "foreign", "--yes").returncode == 0
 
 
 def begin_replacement(world: World) -> subprocess.Popen[bytes]:

@@ -34,6 +34,7 @@ from torch.version import __version__
 class cuda:
     is_available = staticmethod(lambda: False)
     device_count = staticmethod(lambda: 0)
+    get_arch_list = staticmethod(lambda: [])
 """
 UNSLOTH_INIT = 'raise NotImplementedError("Unsloth cannot find any torch accelerator? You need a GPU.")\n'
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conda_channel import PLATFORM, add_package, make_channel
+from tests.environments.bundles import bundle_here
 from tests.servers import serve
 
 pytestmark = pytest.mark.integration
@@ -74,6 +77,49 @@ def test_a_package_swapped_after_locking_is_refused_and_not_installed(tmp_path: 
     assert run.returncode == 5, run.stdout + run.stderr
     assert "integrity" in run.stdout
     assert not (prefix / "bin/toy").exists()
+
+
+FROM_BUNDLE = """
+import os, sys
+from pathlib import Path
+from provisioner.environments import conda_backend
+from provisioner.environments.bundle_opening import opened
+from provisioner.errors import ProvisionError
+bundle, prefix, *swap = sys.argv[1:]
+code = 0
+try:
+    with opened(Path(bundle)) as found:
+        if swap:
+            Path(swap[1]).write_bytes(Path(swap[0]).read_bytes())
+        conda_backend.install(Path(prefix), found.locked.lock.of("conda"))
+except ProvisionError as error:
+    print(error.to_dict())
+    code = error.exit_code
+sys.stdout.flush(); os._exit(code)
+"""
+
+
+def test_a_bundles_packages_are_installed_without_their_server_and_noted_under_the_locks_addresses(tmp_path: Path) -> None:
+    bundle = bundle_here(tmp_path / "root", tmp_path / "bundle")
+    prefix = tmp_path / "prefix"
+    shutil.move(tmp_path / "root/channel", tmp_path / "gone")
+    words = [sys.executable, "-c", FROM_BUNDLE, str(bundle), str(prefix)]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (prefix / "bin/tool").read_bytes() == b"tool"
+    record = json.loads((prefix / "conda-meta/tool-1.0-0.json").read_text())
+    assert record["url"] == f"{(tmp_path / 'root').as_uri()}/channel/{PLATFORM}/tool-1.0-0.conda"
+
+
+def test_a_conda_package_swapped_while_the_bundle_is_open_is_refused_by_the_installation(tmp_path: Path) -> None:
+    bundle = bundle_here(tmp_path / "root", tmp_path / "bundle")
+    evil = add_package(tmp_path / "other", "tool", "1.0", {"bin/tool": (b"evil", 0o755)})
+    prefix = tmp_path / "prefix"
+    place = next(bundle.glob("conda/*/tool-*.conda"))
+    words = [sys.executable, "-c", FROM_BUNDLE, str(bundle), str(prefix), str(evil), str(place)]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 5, run.stdout + run.stderr
+    assert not (prefix / "bin/tool").exists()
 
 
 def test_the_first_channel_that_has_a_package_serves_it_even_if_a_later_one_is_newer(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""A lock file as `create` and `bundle` take it: the exact files, and the plan that says what they are for."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioner.environments.foreign_lock import from_conda_lock, from_pixi, is_pixi, plan_for
+from provisioner.locking.conda_lock_file import read_lock
+from provisioner.locking.lock import plan_of
+from provisioner.locking.values import Lock, LockedPackage
+from provisioner.machine.facts import Machine, Platform
+from provisioner.planning.values import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What a lock file holds. ``made_by`` names the tool that wrote it: ``provision``, ``conda-lock`` or ``pixi``."""
+
+    lock: Lock
+    plan: Plan
+    made_by: str = "provision"
+
+    @property
+    def needed(self) -> tuple[LockedPackage, ...]:
+        """The files that `create` uses, in lock order: a venv takes its Python from the host and no conda packages."""
+        conda = self.plan.backend == "conda"
+        return tuple(package for package in self.lock.packages if conda or package.manager == "pip")
+
+
+def read_locked(path: Path, machine: Machine | None = None) -> Locked:
+    """Return what the lock file ``path`` holds: ours with its plan, or conda-lock's or pixi's as it is.
+
+    A foreign lock is read for ``machine``, None meaning one like this host. Raise `UsageError` when it cannot be read or carried out,
+    `IntegrityError` when it lacks a hash.
+    """
+    machine = machine or Machine(platform=Platform(machine=platform.machine()))
+    if path.is_file() and is_pixi(path.read_text(errors="replace")):
+        foreign = from_pixi(path, machine)
+    else:
+        lock = read_lock(path)
+        if (plan := plan_of(lock)) is not None:
+            return Locked(lock, plan)
+        foreign = from_conda_lock(lock, path, machine)
+    return Locked(foreign.lock, plan_for(foreign, path, machine), foreign.made_by)
