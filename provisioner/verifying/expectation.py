@@ -25,6 +25,7 @@ class Expectation:
     ``attention`` is the path that must run: ``flash-attn`` (an adapter with its API included), ``sdpa`` or ``xformers``; None takes
     flash-attn where it is installed. ``backward_head_dims`` default to ``head_dims``. ``archs`` are claimed architectures (``sm_90``,
     ``compute_75``). ``imports`` are modules that must be there; what is there beyond them must import too. ``gpu`` True makes a missing GPU a failure. ``foreign`` is worked out: PTX for older devices runs on a newer one.
+    ``adapter`` is too: the wheel's record says that it is the 2.x adapter, whose claims hold whatever kernels it holds itself.
     """
 
     attention: str | None = None
@@ -36,6 +37,7 @@ class Expectation:
     imports: tuple[str, ...] = ("torch",)
     gpu: bool = False
     foreign: bool = False
+    adapter: bool = False
 
     @classmethod
     def of_kernels(cls, kernels: KernelSelection, archs: tuple[str, ...] = ()) -> Expectation:
@@ -61,6 +63,7 @@ def settle(expectation: Expectation, *, versions: dict[str, str], provenance: di
         dtypes=expectation.dtypes or tuple(said.get("dtypes") or known.dtypes),
         features=expectation.features if expectation.features is not None else tuple(said.get("features", known.features)),
         archs=expectation.archs or tuple(((provenance or {}).get("inputs") or {}).get("archs") or ()),
+        adapter="adapter" in (provenance or {}),
     )
 
 
@@ -80,6 +83,9 @@ def on_device(expectation: Expectation, capability: ComputeCapability, version: 
     (fmha_api.cpp of 1.0.9, read 2026-11-24); so do adapters over it on 7.5. Upstream asks the *device*, so kernels for 7.5 that run
     on a newer one as PTX refuse neither: they are ``foreign`` there.
     """
+    if expectation.adapter:  # what its own kernels lack, PyTorch's take; only bfloat16 has no kernels below 8.0
+        dtypes = tuple(name for name in expectation.dtypes or () if name != "bf16" or capability >= (8, 0))
+        return replace(expectation, dtypes=dtypes)
     foreign = capability >= (8, 0) and bool(expectation.archs) and all(_number(arch) < (8, 0) for arch in expectation.archs)
     old = foreign or capability < (8, 0)
     large = not old and (capability in ((8, 0), (9, 0)) or not version.startswith("1."))
