@@ -15,7 +15,7 @@ BASE_VERSION = "2.8.3"
 RELEASE = "1.0.9"
 """The flash-attn whose kernels are compiled into ``turing109``."""
 
-FEATURES = ("backward", "varlen", "local", "uneven", "dropout")
+FEATURES = ("backward", "varlen", "local", "uneven", "dropout", "kvcache")
 """What both sets offer; softcap and ALiBi are refused."""
 
 TURING = KernelSelection("custom", (32, 64, 128), DTYPES, ("backward", "varlen", "uneven", "dropout"))

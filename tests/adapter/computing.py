@@ -395,11 +395,21 @@ KINDS = {
 }  # fmt: skip
 
 
-def main() -> None:
+KEPT: list[Any] = []
+"""Libraries of operators: their registrations end with them."""
+
+
+def prepare() -> None:
+    """Give the operators a CPU kernel, unless they have one."""
     if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_efficient_attention_forward", "CPU"):
         library = torch.library.Library("aten", "IMPL")
+        KEPT.append(library)
         library.impl("_efficient_attention_forward", forward, "CPU")
         library.impl("_efficient_attention_backward", backward, "CPU")
+
+
+def main() -> None:
+    prepare()
     sys.path.insert(0, str(Path(sys.argv[1])))
     torch.set_num_threads(1)
     for line in sys.stdin:

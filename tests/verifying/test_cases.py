@@ -100,7 +100,7 @@ ADAPTER = {
     "selection": {
         "head_dims": [32, 64, 96, 128, 192, 256],
         "dtypes": ["fp16", "bf16"],
-        "features": ["backward", "varlen", "local", "uneven", "dropout"],
+        "features": ["backward", "varlen", "local", "uneven", "dropout", "kvcache"],
     },
 }
 """What the adapter's wheel says of itself (provenance.json)."""
