@@ -96,7 +96,12 @@ print(json.dumps([str(built.path), built.compiled, built.peak_mib, built.retries
 def confined(python: Path, toolkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Confined:
     """One head dim and one dtype of the newest release, forward and backward, in a container's 8 GB."""
     cache = tmp_path_factory.mktemp("cache")
-    env = {**os.environ, "PROVISION_CACHE_DIR": str(cache), "PROVISION_DATA_DIR": str(cache), "PYTHONPATH": str(Path(__file__).parents[2])}
+    env = {
+        **os.environ,
+        "PROVISION_CACHE_DIR": str(cache),
+        "PROVISION_DATA_DIR": str(cache),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
     with limited(LIMIT_MIB) as group:
         argv = [sys.executable, "-c", CHILD, str(python), str(toolkit), str(group.procs) if group else ""]
         done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
