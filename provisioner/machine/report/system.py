@@ -18,7 +18,12 @@ _PRETTY = re.compile(
 _GLIBC = re.compile(
     r"\bldd \((?:[^)]*GLIBC[^)]*|GNU libc|[^)]*)\) (2\.\d+)\b|GNU C Library.*version (2\.\d+)|^glibc[ :=]+(2\.\d+)$", re.MULTILINE
 )
-_MUSL = re.compile(r"musl libc \(\S+\)|ID=alpine|Alpine Linux")
+_MUSL = re.compile(
+    r"musl libc \(\S+\)|ID=alpine|Alpine Linux|\bld-musl-\w+\.so|\b\w+-(?:\w+-)?linux-musl\b"
+    r"|Error loading shared library \S+: [^\n]*\(needed by|Error relocating \S+: \S+: symbol not found"
+)
+"""The last two are how musl's loader words its errors (ldso/dynlink.c); glibc's says "cannot open shared object file"."""
+
 _WINDOWS = re.compile(
     r"^[ \t]*(?:\([\w.-]+\) )?(?:PS )?[A-Z]:\\[^\n]*|File \"[A-Z]:\\|(?:^|[\s\"'(\[])[A-Z]:\\{1,2}[\w .-]+\\|\bwin-amd64-|you're on Windows|"
     r"Pacific_(?:Daylight|Standard)_Time|\[WinError \d+\]",
@@ -53,7 +58,9 @@ def read(report: CleanText) -> Iterator[Claim]:
     yield from _kernel(text)
     if ("ldd (" in lower or "gnu c library" in lower or "\nglibc" in lower) and (match := _GLIBC.search(text)):
         yield Claim("platform.glibc", next(group for group in match.groups() if group), match[0])
-    if ("musl" in lower or "alpine" in lower) and (match := _MUSL.search(text)):
+    if any(word in lower for word in ("musl", "alpine", "error loading shared", "error relocating")) and (
+        match := _MUSL.search(text)
+    ):
         yield Claim("platform.musl", "musl", match[0])
     if "wsl" in lower and (match := _WSL.search(text)):
         yield Claim("platform.wsl", "2", match[0])
