@@ -29,6 +29,7 @@ _WINDOWS = re.compile(
     r"Pacific_(?:Daylight|Standard)_Time|\[WinError \d+\]",
     re.MULTILINE,
 )
+_WINDOWS_PATH = re.compile(r"\bWindowsPath\('[^'\n]{0,200}'\)")
 _UNIX = re.compile(r"(?:File \"|^|\s)/(?:home|usr|opt|root|data|mnt|tmp|workspace|content|scratch)/")
 _WSL = re.compile(r"/usr/lib/wsl/|microsoft-standard-WSL2|WSL_DISTRO_NAME|wsl --", re.IGNORECASE)
 _TEGRA = re.compile(r"^# R(\d+) \(release\), REVISION: ([\d.]+)", re.MULTILINE)
@@ -90,9 +91,16 @@ def _kernel(text: str) -> Iterator[Claim]:
 
 def _windows(report: CleanText) -> Iterator[Claim]:
     text = report.text
-    if not any(word in text for word in (":\\", "on Windows", "_Time_", "win-amd64", "[WinError")):
+    if not any(word in text for word in (":\\", "on Windows", "_Time_", "win-amd64", "[WinError", "WindowsPath(")):
+        return
+    if match := _WINDOWS_PATH.search(text):  # pathlib's own word: Unix paths beside it are what a package looked for
+        yield from _is_windows(match[0])
         return
     if (match := _WINDOWS.search(text)) and not _UNIX.search(text) and not _WSL.search(text):
-        yield Claim("platform.os", "Windows", match[0].strip())
-        yield Claim("platform.system", "windows", match[0].strip())
-        yield Claim("platform.wsl", "no", match[0].strip())
+        yield from _is_windows(match[0].strip())
+
+
+def _is_windows(quote: str) -> Iterator[Claim]:
+    yield Claim("platform.os", "Windows", quote)
+    yield Claim("platform.system", "windows", quote)
+    yield Claim("platform.wsl", "no", quote)
