@@ -68,7 +68,7 @@ class Selection:
     """The outcome: kernels to compile, kernels answered by stubs, and macros for every unit, device and host alike.
 
     ``forwarded`` are the split key/value kernels of a build without ``kvcache``: what plain forward kernels compute too goes to
-    those, the rest is refused (`stubs.host_source`).
+    those, the rest is refused (`generated.host_source`).
     """
 
     kernels: KernelSelection

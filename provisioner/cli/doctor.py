@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,7 @@ def command(
         machine, findings = _examined(interpreter, output)
         if fix:
             machine, findings = _repaired(interpreter, machine, findings, output, dry_run=dry_run, yes=yes, offline=offline)
-    plan, reason = _plan(machine, offline)
+    plan, reason = _plan(machine, offline, pasted=report is not None)
     _show(output, machine, findings, plan, reason, stated_only=report is not None)
     return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
 
@@ -207,8 +208,8 @@ def _repaired(
     return machine, findings
 
 
-def _plan(machine: Machine, offline: bool) -> tuple[Plan | None, str | None]:
-    """The plan for the machine, or why there is none."""
+def _plan(machine: Machine, offline: bool, *, pasted: bool) -> tuple[Plan | None, str | None]:
+    """The plan for the machine, or why there is none; a pasted report's is asked for as its owner runs it."""
     from provisioner.errors import ProvisionError
 
     if not machine.gpus:
@@ -216,9 +217,11 @@ def _plan(machine: Machine, offline: bool) -> tuple[Plan | None, str | None]:
     try:
         from provisioner.planning.catalog import load_catalog
         from provisioner.planning.plan import make_plan
+        from provisioner.planning.report_request import request_for_report
         from provisioner.planning.values import Request
 
-        return make_plan(machine, Request(offline=offline), load_catalog()), None
+        request = replace(request_for_report(machine), offline=offline) if pasted else Request(offline=offline)
+        return make_plan(machine, request, load_catalog()), None
     except ProvisionError as error:
         return None, error.what
 

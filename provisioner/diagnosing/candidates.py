@@ -51,7 +51,8 @@ CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "hang-ninja-missing": ("wheel-404-source-build",),
     "network-blocked": ("wheel-404-source-build",),
     **dict.fromkeys(
-        ("memory-fragmented", "memory-held-by-others", "one-huge-tensor", "memory-really-used"), ("cuda-out-of-memory",)
+        ("memory-fragmented", "memory-held-by-others", "memory-limited-elsewhere", "one-huge-tensor", "memory-really-used"),
+        ("cuda-out-of-memory",),
     ),
     "glibc-too-old": ("unsloth-flash-attn-broken",),
     "undefined-symbol-abi-mismatch": ("unsloth-flash-attn-broken",),

@@ -135,6 +135,8 @@ class Inventory:
     imports: dict[str, Attempt] = field(default_factory=dict)
     torch: dict[str, Any] | None = None
     attention: Attempt | None = None
+    compile_error: str | None = None
+    libcuda: dict[str, str | None] = field(default_factory=dict)
     seconds: float = 0.0
 
     def version(self, package: str) -> str | None:
@@ -144,12 +146,13 @@ class Inventory:
 
 
 def script() -> str:
-    """Return the text of the script that takes an inventory in any Python from 3.8 on: one file, with what it imports put in."""
-    main, waits = (_source(name) for name in ("unsloth_diagnose", "waits"))
-    body = waits.split("from __future__ import annotations\n", 1)[1].strip()
-    script, count = re.subn(r"^from provisioner\.diagnosing\.child\.waits import .*$", lambda _: body, main, flags=re.MULTILINE)
-    assert count == 1, "unsloth_diagnose.py no longer imports waits"
-    return script
+    """Return the text of the script that takes an inventory in any Python from 3.8 on: one file, with the modules it imports put in."""
+    bodies = [_source(name).split("from __future__ import annotations\n", 1)[1].strip() for name in ("waits", "surroundings")]
+    head, main = _SISTERS.split(_source("unsloth_diagnose"), maxsplit=1)
+    return _SISTERS.sub("", "\n\n\n".join((head.rstrip(), *bodies, main.lstrip())))
+
+
+_SISTERS = re.compile(r"^(?:from provisioner\.diagnosing\.child\.\w+ import (?:\([^)]*\)|.*)\n)+", re.MULTILINE)
 
 
 def _source(name: str) -> str:

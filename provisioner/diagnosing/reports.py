@@ -7,7 +7,7 @@ from dataclasses import replace
 from provisioner.diagnosing import catalogue, out_of_memory, rules
 from provisioner.diagnosing.candidates import Candidate, resolve
 from provisioner.diagnosing.environments import diagnose
-from provisioner.diagnosing.findings import Finding, Fix
+from provisioner.diagnosing.findings import Finding, Fix, Severity
 from provisioner.diagnosing.inventory import find_inventory
 from provisioner.machine.facts import Machine
 from provisioner.machine.report import Report, read_report
@@ -22,7 +22,9 @@ def diagnose_report(text: str) -> tuple[Machine, tuple[Finding, ...]]:
 
 def findings_of(report: Report) -> tuple[Finding, ...]:
     """Return the findings of a report already read."""
-    messages = (_in_context(candidate, report) for candidate in catalogue.match(report.text))
+    messages = (
+        _in_context(candidate, report) for candidate in catalogue.match(report.text) if not _is_foreign(candidate, report)
+    )
     return resolve((*messages, *rules.apply(report), *out_of_memory.causes(report.text)))
 
 
@@ -39,6 +41,11 @@ _BUILDING = (
 )
 
 
+def _is_foreign(candidate: Candidate, report: Report) -> bool:
+    """Say whether a message cannot be meant: on Windows itself there is no libcuda.so to be missed, whatever a package looks for."""
+    return candidate.code == "wsl-libcuda-not-found" and report.machine.platform.system == "windows"
+
+
 def _in_context(candidate: Candidate, report: Report) -> Candidate:
     """Read a message by what surrounds it.
 
@@ -46,6 +53,8 @@ def _in_context(candidate: Candidate, report: Report) -> Candidate:
     hidden by build isolation only where something is being built; else it is simply not installed.
     """
     quotes = " ".join(candidate.evidence)
+    if candidate.code == "xformers-torch-mismatch" and "Xformers = None" in report.text.text:
+        return replace(candidate, severity=Severity.WARNING, rank=94)  # Unsloth's banner says that it went on without
     if candidate.code == "driver-not-running" and report.machine.platform.wsl == "2" and "libcuda" in quotes:
         return replace(candidate, code="wsl-libcuda-not-found", rank=23, title="the linker does not find WSL's libcuda.so")
     if (

@@ -215,14 +215,20 @@ def _isolated_build(report: Report) -> Iterator[Candidate]:
         )
 
 
-_XFORMERS_CAPABILITY = re.compile(r"your GPU has capability \((\d+), (\d+)\) \(too old\)")
+_REFUSED_CAPABILITY = re.compile(
+    r"your GPU has capability \((?P<a>\d+), (?P<b>\d+)\) \(too old\)|GPU with CUDA capability (?P<c>\d+)[ .](?P<d>\d) is not supported"
+)
 
 
 def _stated_capability(report: Report) -> Iterator[Candidate]:
-    """xformers names the GPU's capability in its refusal; that tells the family where no device is listed."""
-    if nvidia_gpus(report) or "(too old)" not in report.text.text or not (match := _XFORMERS_CAPABILITY.search(report.text.text)):
+    """xformers and text-generation-inference name the GPU's capability in their refusals; that tells the family where no device is listed."""
+    words = ("(too old)", "with CUDA capability")
+    if nvidia_gpus(report) or not any(word in report.text.text for word in words):
         return
-    name = family(Gpu(compute_capability=f"{match[1]}.{match[2]}"))
+    match = _REFUSED_CAPABILITY.search(report.text.text)
+    if match is None:
+        return
+    name = family(Gpu(compute_capability=f"{match['a'] or match['c']}.{match['b'] or match['d']}"))
     if name and name != "kepler":
         title = f"FlashAttention-2 has no kernels for {name.capitalize()}"
         yield Candidate(f"arch-unsupported-{name}", 30, Severity.ERROR, title, (match[0],), Fix(_ROUTES[name], _PLAN))

@@ -73,14 +73,17 @@ class ChildRun:
 
     @property
     def place(self) -> str | None:
-        """The innermost frame of the main thread's last stack, as ``file:line in function``.
+        """The innermost frame of the main thread's last stack, ``file:line in function``, and what of the check led there.
 
-        The dump prints the most recent call first and the main thread last; frames of the child itself are passed over when a
-        library's frame lies inside them.
+        The dump prints the most recent call first and the main thread last. A kernel that never ends is waited for in torch, whose
+        frame says nothing of whose kernel it is: the child's own function (``forward``, ``backward``) does.
         """
-        main = self.dump.rpartition("most recent call first")[2]
-        found = _FRAME.search(main)
-        return f"{found['file']}:{found['line']} in {found['name']}" if found else None
+        frames = list(_FRAME.finditer(self.dump.rpartition("most recent call first")[2]))
+        if not frames:
+            return None
+        own = next((frame for frame in frames if Path(frame["file"]).parent == CHILD.parent), frames[0])
+        led = "" if own is frames[0] else f", from {own['name']}"
+        return f"{frames[0]['file']}:{frames[0]['line']} in {frames[0]['name']}{led}"
 
 
 def run_child(

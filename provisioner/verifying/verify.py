@@ -54,8 +54,8 @@ class _Session:
         seconds = self.check_seconds or min(CHECK_SECONDS[self.mode], self.timeout)
         if stage == "imports":  # reads gigabytes from a cold disk, whatever the limit of a computation
             seconds = max(seconds, CHECK_SECONDS[self.mode])
-        elif self.check_seconds is None and jit:
-            seconds = self.timeout
+        elif self.check_seconds is None and (jit or stage == "finetuning"):
+            seconds = self.timeout  # Unsloth's first step compiles: with Triton, and through torch.compile
         job = Job(stage, self.mode, device, expect, seconds, skip, self.extra_paths, self.lengths, self.speed)
         with progress.task(f"verifying: {stage}") as task:
             return run_child(

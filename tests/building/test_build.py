@@ -105,6 +105,7 @@ def test_only_the_chosen_units_are_compiled(built: tuple[BuiltWheel, Release]) -
     assert len(wheel.compiled) == 4 + 1 + 1 + 1  # kernels, host code, stubs, the link
     assert wheel.version.startswith("2.8.3.post2+cu130torch2.13.k")
     assert not wheel.reused
+    assert wheel.cpu_seconds > 1
 
 
 def test_the_wheel_imports_and_its_kernels_run(built: tuple[BuiltWheel, Release], workshop: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_the_prefixs_own_compilers_are_taken_and_compile(prefix: Path, monkeypat
     assert "cuda/targets/x86_64-linux/include" in includes
     assert "cuda/targets/x86_64-linux/lib" in libraries
     system = [word for folder in includes for word in ("-isystem", folder)]
-    command = ["cuda/bin/nvcc", "-ccbin", found.cxx, *system, "-Xcompiler", "-fPIC", "-gencode", graph.gencode("sm_90")]
+    command = ["cuda/bin/nvcc", "-ccbin", str(found.cxx), *system, "-Xcompiler", "-fPIC", "-gencode", graph.gencode("sm_90")]
     done = process.run([*command, "-c", "gen/unit.cu", "-o", "unit.o"], timeout=120, cwd=build, env=_environment(build))
     assert done.ok, done.err
     search = [f"-L{folder}" for folder in libraries]

@@ -139,10 +139,17 @@ def test_a_missing_cuda_runtime_is_named(torch_python: Path, broken_extension: C
     assert (fault.name, fault.code) == ("import flash_attn", "libcudart-missing")
 
 
-def test_without_flash_attn_the_fallback_of_torch_is_verified(torch_python: Path) -> None:
+def test_without_flash_attn_torchs_own_choice_must_be_right_and_each_backend_right_or_refusing(torch_python: Path) -> None:
     receipt = verify(torch_python, device="cpu", environment={"OMP_NUM_THREADS": "1"}, lengths=(64,))
     assert failed(receipt) == []
-    assert any(check.name.startswith("sdpa: func") and check.error is not None for check in receipt.checks)
+    outcomes: dict[str, set[Outcome]] = {}
+    for check in receipt.checks:
+        if ": func" in check.name:
+            outcomes.setdefault(check.name.partition(":")[0], set()).add(check.outcome)
+    assert set(outcomes) == {"sdpa", "sdpa flash", "sdpa cudnn", "sdpa efficient", "sdpa math"}
+    assert outcomes["sdpa"] == outcomes["sdpa math"] == {Outcome.PASSED}
+    assert outcomes["sdpa cudnn"] == {Outcome.EXPECTED_REFUSAL}, "there is no cuDNN for the CPU"
+    assert receipt.attention["torch"].startswith("sdpa")
 
 
 def test_where_no_gpu_is_visible_a_required_one_is_a_failure(torch_python: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from provisioner.process import Result
-from provisioner.verifying.child_process import ChildRun
+from provisioner.verifying.child_process import CHILD, ChildRun
 from provisioner.verifying.failures import classify, is_refusal, of_import
 from provisioner.verifying.judging import judge
 from provisioner.verifying.receipt import Outcome
@@ -110,6 +110,9 @@ def test_files_are_named_from_their_package_on() -> None:
     dump = 'Current thread 0x02 (most recent call first):\n  File "/home/me/env/lib/python3.12/site-packages/torch/cuda/__init__.py", line 9 in synchronize\n'
     (check,) = judge(child(begin("a"), code=1, dump="Timeout (0:00:05)!\n" + dump))
     assert check.detail.endswith("in torch/cuda/__init__.py:9 in synchronize")
+    dump += f'  File "{CHILD.parent / "numerics.py"}", line 5 in backward\n  File "{CHILD}", line 3 in main\n'
+    (check,) = judge(child(begin("a"), code=1, dump="Timeout (0:00:05)!\n" + dump))
+    assert check.detail.endswith("in torch/cuda/__init__.py:9 in synchronize, from backward")
     text = (
         "/home/me/env/lib/python3.12/site-packages/flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so: undefined symbol: _ZN5flash"
     )

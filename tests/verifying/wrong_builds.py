@@ -16,6 +16,7 @@ import shutil
 import sys
 import time
 import venv
+import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -120,7 +121,8 @@ def _build(prepared: Prepared, source: Path, folder: Path, fault: Fault, jobs: i
     for name in ("gen", "out"):
         (build / name).mkdir(exist_ok=True)
     graph = _graph(prepared, fault)
-    (build / "gen" / "stubs.cpp").write_text(stubs.stub_source(prepared.release, prepared.selection))
+    if not (build / "gen" / "stubs.cpp").exists():
+        (build / "gen" / "stubs.cpp").write_text(stubs.stub_source(prepared.release, prepared.selection))
     if fault is not RIGHT and fault.archs == ARCHS:
         _share_objects(folder / "build-right", build, graph.units, fault)
     tree = edited(source, build / "tree", fault, prepared.release.api) if fault.header else source
@@ -169,18 +171,24 @@ def _environment(prepared: Prepared, source: Path, folder: Path, fault: Fault) -
     (site,) = root.glob("lib/python*/site-packages")
     links = [str(Path(place)) for place in prepared.target.interpreter.site if place.endswith("-packages")]
     (site / "torch-beside.pth").write_text("\n".join(links) + "\n")
-    files = packing.python_files(source, prepared.release)
-    dist_info = f"flash_attn-{prepared.version}.dist-info"
-    files[f"{dist_info}/METADATA"] = packing.metadata(source, prepared.release, prepared.version)
-    files[f"{dist_info}/provenance.json"] = to_json(provenance(prepared)).encode()
-    for name, content in files.items():
-        (site / name).parent.mkdir(parents=True, exist_ok=True)
-        (site / name).write_bytes(content)
+    wheel = _wheel(prepared, source, folder / f"build-{fault.name}" / "out")
+    with zipfile.ZipFile(wheel) as bundle:
+        bundle.extractall(site)
     if einops := importlib.util.find_spec("einops"):  # flash-attn requires it; the interpreter that runs this may have it
         shutil.copytree(Path(str(einops.origin)).parent, site / "einops")
-    extension = folder / f"build-{fault.name}" / "out" / prepared.graph.extension
-    shutil.copy2(extension, site / extension.name)
     return root / "bin" / "python"
+
+
+def _wheel(prepared: Prepared, source: Path, out: Path) -> Path:
+    """Return the wheel with the extension in ``out``; it claims what the right one would."""
+    dist_info = f"flash_attn-{prepared.version}.dist-info"
+    extension = prepared.graph.extension
+    files = packing.python_files(source, prepared.release)
+    files[extension] = (out / extension).read_bytes()
+    files[f"{dist_info}/METADATA"] = packing.metadata(source, prepared.release, prepared.version)
+    files[f"{dist_info}/WHEEL"] = packing.wheel_file(f"{prepared.target.interpreter.tag}-none-any")
+    files[f"{dist_info}/provenance.json"] = to_json(provenance(prepared)).encode()
+    return packing.write_wheel(out / "wrong.whl", dist_info, files, executable=[extension])
 
 
 def main() -> None:

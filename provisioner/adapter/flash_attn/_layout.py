@@ -202,7 +202,7 @@ class Sequences:
 
 def packed_forward(options: Options, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor, Tensor]:
     """Return output, log-sum-exp ``(heads, tokens)`` and random state of packed sequences ``(tokens, heads, head dim)``."""
-    found = sequences.together(options, backward=False)
+    found = sequences.together(options, backward=False) if len(q) and len(k) else None
     if found is None:
         return _forward_one_by_one(options, q, k, v, sequences)
     problem, inner = _packed_problem(options, q, k, v, found, sequences, backward=False)
@@ -214,7 +214,7 @@ def packed_backward(
     options: Options, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rng: Tensor, sequences: Sequences
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of `packed_forward`."""
-    found = sequences.together(options, backward=True)
+    found = sequences.together(options, backward=True) if len(q) and len(k) else None
     if found is None:
         return _backward_one_by_one(options, grad, q, k, v, out, lse, rng, sequences)
     problem, inner = _packed_problem(options, q, k, v, found, sequences, backward=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from provisioner.diagnosing.candidates import Candidate
-from provisioner.diagnosing.checks import allocator, copies, host, imports, kernels, places, requirements
+from provisioner.diagnosing.checks import allocator, copies, host, imports, kernels, loader, places, requirements
 from provisioner.diagnosing.inventory import Inventory
 
 CHECKS: tuple[Callable[[Inventory], Iterator[Candidate]], ...] = (
@@ -13,6 +13,7 @@ CHECKS: tuple[Callable[[Inventory], Iterator[Candidate]], ...] = (
     places.check,
     copies.check,
     requirements.check,
+    loader.check,
     kernels.check,
     imports.check,
     allocator.check,

@@ -24,7 +24,11 @@ def _held(inventory: Inventory) -> Iterator[Candidate]:
         used, total = _number(gpu.get("memory.used")), _number(gpu.get("memory.total"))
         if used is None or not total or used / total < HELD_SHARE:
             continue
-        holders = [f"pid {one['pid']}: {one['used_mib']} MiB ({one['name']})" for one in inventory.processes[:5]]
+        own = [one for one in inventory.processes if one["gpu"] == gpu.get("pci.bus_id", one["gpu"])]
+        holders = [
+            f"pid {one['pid']} ({one.get('user') or '?'}): {one['used_mib']} MiB, {one.get('command') or one['name']}"
+            for one in own[:5]
+        ]
         title = f"GPU {index} ({gpu.get('name')}): {used} of {total} MiB are in use by others before anything starts"
         fix = Fix("end what is not needed: notebooks kept alive, servers, finished runs", f"nvidia-smi -i {index}")
         yield Candidate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.findings import Fix, Severity
@@ -17,6 +17,7 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
     yield from _disk(inventory)
     yield from _compiler(inventory)
     yield from _visible(inventory)
+    yield from _memory(inventory)
 
 
 def _disk(inventory: Inventory) -> Iterator[Candidate]:
@@ -28,36 +29,71 @@ def _disk(inventory: Inventory) -> Iterator[Candidate]:
 
 
 def _compiler(inventory: Inventory) -> Iterator[Candidate]:
-    """Triton compiles a small C stub with the Python headers at its first kernel (triton/runtime/build.py, 3.9)."""
-    if "triton" not in inventory.packages or inventory.host.get("system") != "linux":
+    """Triton compiles a small C stub with the Python headers at its first kernel (triton/runtime/build.py, 3.9): that was tried."""
+    error = inventory.compile_error
+    if error is None or "triton" not in inventory.packages or inventory.host.get("system") != "linux":
         return
-    named = inventory.variables.get("CC")
-    if not named and not any(inventory.compilers.get(name) for name in ("cc", "gcc", "clang")):
-        fix = Fix("install a C compiler", "apt-get install gcc")
-        yield Candidate(
-            "no-c-compiler",
-            44,
-            Severity.ERROR,
-            "Triton finds no C compiler: the first kernel fails",
-            ("none of cc, gcc, clang on PATH",),
-            fix,
-        )
-    if not inventory.headers:
-        version = ".".join(inventory.python.version.split(".")[:2])
+    version = ".".join(inventory.python.version.split(".")[:2])
+    if "Python.h" in error:
+        title = "Python.h is missing: Triton cannot compile its launcher"
         fix = Fix("install the headers of this Python", f"apt-get install python{version}-dev")
-        yield Candidate(
-            "python-headers-missing",
-            44,
-            Severity.ERROR,
-            "Python.h is missing: Triton cannot compile its launcher",
-            (inventory.python.base_prefix,),
-            fix,
+        yield Candidate("python-headers-missing", 44, Severity.ERROR, title, (error, inventory.python.base_prefix), fix)
+    elif error.startswith("no C compiler") or "cannot be run" in error:
+        title, fix = (
+            "Triton finds no C compiler: the first kernel fails",
+            Fix("install a C compiler, or correct CC", "apt-get install gcc"),
         )
+        named = inventory.variables.get("CC")
+        evidence = (error, *([f"CC={named}"] if named else []))
+        yield Candidate("no-c-compiler", 44, Severity.ERROR, title, evidence, fix)
+    else:
+        fix = Fix("see what the compiler lacks: often libc's own headers", "apt-get install build-essential")
+        yield Candidate("c-compiler-fails", 44, Severity.ERROR, "the C compiler that Triton needs fails", (error,), fix)
 
 
 def _visible(inventory: Inventory) -> Iterator[Candidate]:
+    """CUDA stops reading the variable at the first entry that names no device, and numbers devices by speed unless told otherwise."""
     variable = inventory.variables.get("CUDA_VISIBLE_DEVICES")
-    if variable is not None and inventory.gpus and inventory.torch and not inventory.torch.get("devices"):
+    if variable is None or not inventory.gpus or not inventory.torch:
+        return
+    seen, entries = len(inventory.torch.get("devices") or ()), [entry.strip() for entry in variable.split(",") if entry.strip()]
+    evidence = (f"CUDA_VISIBLE_DEVICES={variable}", f"{len(inventory.gpus)} GPUs present, {seen or 'none'} visible to torch")
+    unknown = [entry for entry in entries if not _names_a_device(entry, inventory.gpus)]
+    if not seen:
         fix = Fix("unset it, or name a device that exists", "unset CUDA_VISIBLE_DEVICES")
-        evidence = (f"CUDA_VISIBLE_DEVICES={variable}", f"{len(inventory.gpus)} GPUs present, none visible to torch")
         yield Candidate("no-visible-device", 43, Severity.ERROR, "CUDA_VISIBLE_DEVICES hides every GPU", evidence, fix)
+    elif unknown:
+        title = f"CUDA_VISIBLE_DEVICES names devices that are not there: {', '.join(unknown)}; what follows them is ignored"
+        fix = Fix("name devices as nvidia-smi lists them", "nvidia-smi -L")
+        yield Candidate("visible-devices-wrong", 90, Severity.WARNING, title, evidence, fix)
+    mixed = len({gpu.get("name") for gpu in inventory.gpus}) > 1
+    if mixed and any(entry.isdigit() for entry in entries) and inventory.variables.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        title = "different GPUs, and CUDA numbers them by speed: the numbers are not nvidia-smi's"
+        fix = Fix("number them as nvidia-smi does", "export CUDA_DEVICE_ORDER=PCI_BUS_ID")
+        yield Candidate("device-order-differs", 91, Severity.WARNING, title, evidence, fix, "unsloth#508")
+
+
+def _names_a_device(entry: str, gpus: Sequence[Mapping[str, str]]) -> bool:
+    if entry.lstrip("-").isdigit():
+        return 0 <= int(entry) < len(gpus)
+    if entry.startswith("MIG-"):
+        return True  # instances are not in this list
+    return any(gpu.get("uuid", "").startswith(entry) for gpu in gpus)
+
+
+SMALL_MEMORY_MIB = 12 * 1024
+"""Host memory below which loading and converting an 8B model in 16 bits (15 GiB) swaps or is killed; a judgement."""
+
+
+def _memory(inventory: Inventory) -> Iterator[Candidate]:
+    host = inventory.host
+    total, limit = host.get("memory_mib"), host.get("memory_limit_mib")
+    if limit and total and limit < total and limit < SMALL_MEMORY_MIB:
+        title = f"this container may use {limit} of the machine's {total} MiB: loading a model of 8B is ended by the kernel"
+        fix = Fix("give the container or job more memory (docker run --memory, Slurm --mem)")
+        yield Candidate("memory-limit-small", 92, Severity.WARNING, title, (f"control group limit {limit} MiB",), fix)
+    elif host.get("wsl") == "2" and total and total < SMALL_MEMORY_MIB:
+        stated = host.get("wslconfig")
+        title = f"WSL2 has {total} MiB of memory: by default it takes half of Windows'"
+        fix = Fix("raise memory= under [wsl2] in %UserProfile%\\.wslconfig, then `wsl --shutdown`")
+        yield Candidate("wsl-memory-small", 92, Severity.WARNING, title, (f".wslconfig: memory={stated or 'not set'}",), fix)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from provisioner.diagnosing import catalogue
+from provisioner.diagnosing import catalogue, hangs
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.checks.installer import uninstall
 from provisioner.diagnosing.findings import Fix, Repair, Safety, Severity
-from provisioner.diagnosing.inventory import Inventory
+from provisioner.diagnosing.inventory import Attempt, Inventory
 from provisioner.machine.report.cleaning import clean
 
 
@@ -21,8 +22,27 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
             title = f"flash-attn {copy.version} has no compiled kernels: its wheel was not found and nothing was built"
             fix = Fix(text, command, Safety.REVERSIBLE, automatic=True, repair=Repair.FLASH_ATTN)
             yield Candidate("flash-attn-no-kernels", 46, Severity.ERROR, title, (copy.metadata, "no flash_attn_2_cuda*.so"), fix)
-    attempt = inventory.attention
-    if attempt is not None and attempt.outcome == "error":
+    yield from _call(inventory.attention)
+
+
+WRONG = 0.02
+"""Difference from attention in float64 above which a result in float16 is wrong; rounding gives less than 0.002 for these inputs."""
+
+
+def _call(attempt: Attempt | None) -> Iterator[Candidate]:
+    """A real call on the GPU: it computes, computes something else, fails, or never returns."""
+    if attempt is None:
+        return
+    if attempt.outcome == "hang":
+        yield hangs.judge("a call of flash-attn on the GPU", attempt.seconds, hangs.evidence_of(attempt))
+    elif attempt.outcome == "ok":
+        match = re.search(r"FACTS=(\S+)", attempt.output)
+        difference = float(match[1]) if match else 0.0
+        if not difference <= WRONG:
+            title = f"flash-attn computes something else on this GPU: it differs by {difference:.3g}"
+            fix = Fix("measure it in full", "provision verify")
+            yield Candidate("flash-attn-wrong-result", 45, Severity.ERROR, title, (attempt.output.strip()[-200:],), fix)
+    else:
         known = catalogue.match(clean(attempt.output))
         yield from known
         if not known:

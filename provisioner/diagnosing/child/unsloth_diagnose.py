@@ -7,6 +7,7 @@ Runs alone in any Python from 3.8 on, with nothing but the standard library:
 
 `provision doctor --report FILE` reads what it prints. Each package is imported in a child of its own with a time limit; a
 child that does not return is stopped after it has written its Python stack and what the kernel says it waits for.
+`provisioner.diagnosing.inventory.script` puts the imported sister modules in, so that what is emitted is one file.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import threading
 import time
 from typing import Any
 
-from provisioner.diagnosing.child.waits import cpu_seconds, read, run, waiting  # `inventory.script` puts that module here
+from provisioner.diagnosing.child.surroundings import compile_error, disks, gpu_processes, gpus, host, libcuda
+from provisioner.diagnosing.child.waits import cpu_seconds, read, run, waiting
 
 SCHEMA = 1
 IMPORT_SECONDS = float(os.environ.get("UNSLOTH_DIAGNOSE_SECONDS", "25"))
@@ -63,6 +65,9 @@ for index in range(torch.cuda.device_count() if facts["available"] else 0):
     found = torch.cuda.get_device_properties(index)
     free, total = torch.cuda.mem_get_info(index)
     facts["devices"].append({"name": found.name, "compute_capability": "%d.%d" % (found.major, found.minor), "memory_mib": found.total_memory >> 20, "free_mib": free >> 20, "total_mib": total >> 20})
+import re
+loaded = {line.split(None, 5)[5].strip() for line in open("/proc/self/maps") if line.count(" ") >= 5 and ".so" in line} if __import__("os").path.exists("/proc/self/maps") else set()
+facts["libraries"] = sorted(path for path in loaded if re.search(r"/lib(cudart|cudnn|cublas|cublasLt|nccl|nvrtc|nvJitLink|cusparse|cuda)[.-][^/]*$", path))
 if facts["available"]:
     torch.empty(1, device="cuda")
     facts["allocator"] = torch.cuda.memory._snapshot().get("allocator_settings")
@@ -107,6 +112,8 @@ def inventory() -> dict[str, Any]:
         "gpus": gpus(),
         "processes": gpu_processes(),
         "host": host(),
+        "compile_error": compile_error() if "triton" in packages else None,
+        "libcuda": libcuda(),
     }
     found["imports"], found["torch"], found["attention"] = imports(packages, bool(found["gpus"]))
     return found
@@ -183,19 +190,6 @@ def siblings() -> list[str]:
     return sorted(names)[:200]
 
 
-def disks() -> dict[str, Any]:
-    """Return free and total MiB where environments, caches and temporary files lie."""
-    places = {"prefix": sys.prefix, "tmp": tempfile.gettempdir(), "cache": os.path.expanduser("~")}
-    found = {}
-    for name, path in places.items():
-        try:
-            usage = shutil.disk_usage(path)
-        except OSError:
-            continue
-        found[name] = {"path": path, "free_mib": usage.free >> 20, "total_mib": usage.total >> 20}
-    return found
-
-
 def stale_locks() -> list[dict[str, Any]]:
     """Return lock files of extension builds and the process that holds each, None where nobody does.
 
@@ -222,49 +216,6 @@ def builders(folder: str) -> list[int]:
         except OSError:
             continue
     return found
-
-
-def gpus() -> list[dict[str, str]]:
-    """Return the GPUs as nvidia-smi states them; empty where it does not answer."""
-    names = "name,driver_version,memory.total,memory.used,memory.free,compute_cap"
-    code, text = run(["nvidia-smi", "--query-gpu=" + names, "--format=csv,noheader,nounits"], 10)
-    if code != 0:
-        return []
-    return [
-        dict(zip(names.split(","), (cell.strip() for cell in line.split(","))))
-        for line in text.splitlines()
-        if line.count(",") == names.count(",")
-    ]
-
-
-def gpu_processes() -> list[dict[str, str]]:
-    """Return who holds GPU memory, other users' processes too where the driver shows them."""
-    code, text = run(
-        ["nvidia-smi", "--query-compute-apps=gpu_bus_id,pid,used_memory,process_name", "--format=csv,noheader,nounits"], 10
-    )
-    rows = (
-        [[cell.strip() for cell in line.split(",", 3)] for line in text.splitlines() if line.count(",") >= 3] if code == 0 else []
-    )
-    return [{"gpu": row[0], "pid": row[1], "used_mib": row[2], "name": row[3]} for row in rows]
-
-
-def host() -> dict[str, Any]:
-    """Return the operating system, kernel, C library and memory."""
-    memory = re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))
-    name = re.search(r'^PRETTY_NAME="?([^"\n]+)', read("/etc/os-release"), re.MULTILINE)
-    libc = platform.libc_ver()
-    kernel = platform.release()
-    wsl = ("2" if "WSL2" in kernel else "1") if "microsoft" in kernel.lower() else "no"
-    return {
-        "os": name.group(1) if name else platform.system(),
-        "system": platform.system().lower(),
-        "kernel": kernel,
-        "machine": platform.machine(),
-        "glibc": libc[1] if libc[0] == "glibc" else None,
-        "wsl": wsl,
-        "memory_mib": int(memory.group(1)) >> 10 if memory else None,
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-    }
 
 
 def imports(packages: dict[str, Any], has_gpu: bool) -> tuple[dict[str, Any], Any, Any]:

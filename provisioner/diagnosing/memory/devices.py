@@ -150,14 +150,14 @@ def _holders(pynvml: Any, handle: Any) -> Iterator[Holder]:
 
 
 def _through_smi() -> list[Device]:
-    from provisioner.diagnosing.child import unsloth_diagnose as script
+    from provisioner.diagnosing.child import surroundings
 
-    rows, processes = script.gpus(), script.gpu_processes()
+    rows, processes = surroundings.gpus(), surroundings.gpu_processes()
     found = []
     for index, row in enumerate(rows):
         total, used, free = (_mib(row.get(f"memory.{name}", "")) for name in ("total", "used", "free"))
         if total is not None and used is not None:
-            own = [one for one in processes if one["gpu"] == row.get("gpu_bus_id", one["gpu"])]
+            own = [one for one in processes if one["gpu"] == row.get("pci.bus_id", one["gpu"])]
             held = tuple(holder(int(one["pid"]), _mib(one["used_mib"])) for one in own if one["pid"].isdigit())
             found.append(Device(index, row["name"], total, used, free or total - used, None, held, "nvidia-smi"))
     return found

@@ -18,12 +18,18 @@ _PRETTY = re.compile(
 _GLIBC = re.compile(
     r"\bldd \((?:[^)]*GLIBC[^)]*|GNU libc|[^)]*)\) (2\.\d+)\b|GNU C Library.*version (2\.\d+)|^glibc[ :=]+(2\.\d+)$", re.MULTILINE
 )
-_MUSL = re.compile(r"musl libc \(\S+\)|ID=alpine|Alpine Linux")
+_MUSL = re.compile(
+    r"musl libc \(\S+\)|ID=alpine|Alpine Linux|\bld-musl-\w+\.so|\b\w+-(?:\w+-)?linux-musl\b"
+    r"|Error loading shared library \S+: [^\n]*\(needed by|Error relocating \S+: \S+: symbol not found"
+)
+"""The last two are how musl's loader words its errors (ldso/dynlink.c); glibc's says "cannot open shared object file"."""
+
 _WINDOWS = re.compile(
     r"^[ \t]*(?:\([\w.-]+\) )?(?:PS )?[A-Z]:\\[^\n]*|File \"[A-Z]:\\|(?:^|[\s\"'(\[])[A-Z]:\\{1,2}[\w .-]+\\|\bwin-amd64-|you're on Windows|"
     r"Pacific_(?:Daylight|Standard)_Time|\[WinError \d+\]",
     re.MULTILINE,
 )
+_WINDOWS_PATH = re.compile(r"\bWindowsPath\('[^'\n]{0,200}'\)")
 _UNIX = re.compile(r"(?:File \"|^|\s)/(?:home|usr|opt|root|data|mnt|tmp|workspace|content|scratch)/")
 _WSL = re.compile(r"/usr/lib/wsl/|microsoft-standard-WSL2|WSL_DISTRO_NAME|wsl --", re.IGNORECASE)
 _TEGRA = re.compile(r"^# R(\d+) \(release\), REVISION: ([\d.]+)", re.MULTILINE)
@@ -53,7 +59,9 @@ def read(report: CleanText) -> Iterator[Claim]:
     yield from _kernel(text)
     if ("ldd (" in lower or "gnu c library" in lower or "\nglibc" in lower) and (match := _GLIBC.search(text)):
         yield Claim("platform.glibc", next(group for group in match.groups() if group), match[0])
-    if ("musl" in lower or "alpine" in lower) and (match := _MUSL.search(text)):
+    if any(word in lower for word in ("musl", "alpine", "error loading shared", "error relocating")) and (
+        match := _MUSL.search(text)
+    ):
         yield Claim("platform.musl", "musl", match[0])
     if "wsl" in lower and (match := _WSL.search(text)):
         yield Claim("platform.wsl", "2", match[0])
@@ -83,9 +91,16 @@ def _kernel(text: str) -> Iterator[Claim]:
 
 def _windows(report: CleanText) -> Iterator[Claim]:
     text = report.text
-    if not any(word in text for word in (":\\", "on Windows", "_Time_", "win-amd64", "[WinError")):
+    if not any(word in text for word in (":\\", "on Windows", "_Time_", "win-amd64", "[WinError", "WindowsPath(")):
+        return
+    if match := _WINDOWS_PATH.search(text):  # pathlib's own word: Unix paths beside it are what a package looked for
+        yield from _is_windows(match[0])
         return
     if (match := _WINDOWS.search(text)) and not _UNIX.search(text) and not _WSL.search(text):
-        yield Claim("platform.os", "Windows", match[0].strip())
-        yield Claim("platform.system", "windows", match[0].strip())
-        yield Claim("platform.wsl", "no", match[0].strip())
+        yield from _is_windows(match[0].strip())
+
+
+def _is_windows(quote: str) -> Iterator[Claim]:
+    yield Claim("platform.os", "Windows", quote)
+    yield Claim("platform.system", "windows", quote)
+    yield Claim("platform.wsl", "no", quote)

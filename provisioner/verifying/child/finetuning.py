@@ -5,6 +5,7 @@ A process of its own, since Unsloth replaces parts of transformers and must be i
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from provisioner.verifying.child.protocol import Reporter
@@ -15,13 +16,14 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
     if reporter.check("import unsloth on this GPU", "import unsloth", lambda: {"detail": _import()})["status"] != "returned":
         return
     from provisioner.verifying.child.libraries import SKIPPED, ask_library
-    from provisioner.verifying.child.training import train_with_unsloth
+    from provisioner.verifying.child.training import claimed_head_dim, train_with_unsloth
 
     ask_library("unsloth", ask_unsloth, reporter)
     if "flash_attention_2" in job["skip"]:
         reporter.skip("unsloth: training steps", SKIPPED)
         return
-    reporter.check("unsloth: training steps", "FastLanguageModel", train_with_unsloth)
+    body = functools.partial(train_with_unsloth, claimed_head_dim(job["expect"]))
+    reporter.check("unsloth: training steps", "FastLanguageModel", body)
 
 
 def _import() -> str:

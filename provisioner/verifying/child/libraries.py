@@ -37,16 +37,21 @@ def ask_library(library: str, ask: Callable[[], str], reporter: Reporter) -> Non
 
 
 def _train(job: dict[str, Any], reporter: Reporter) -> None:
-    from provisioner.verifying.child.training import train_with_transformers
+    """Train with each attention that transformers has here; over flash-attn only what the build claims and what did not fail before."""
+    from provisioner.verifying.child.training import claimed_head_dim, train_with_transformers
 
-    device = job["device"]
-    for attention in ("sdpa", "flash_attention_2"):
+    device, expect = job["device"], job["expect"]
+    half = "bf16" if "bf16" in expect["dtypes"] else "fp16"
+    kinds = ["sdpa"]
+    if device == "cuda" and "backward" in expect["features"] and is_flash_attention_2_usable():
+        kinds.append("flash_attention_2")
+    for attention in kinds:
         name = f"transformers: training steps with {attention}"
-        if attention == "sdpa" or (device == "cuda" and is_flash_attention_2_usable()):
-            if attention in job["skip"]:
-                reporter.skip(name, SKIPPED)
-                continue
-            reporter.check(name, "LlamaForCausalLM", functools.partial(train_with_transformers, attention, device))
+        if attention in job["skip"]:
+            reporter.skip(name, SKIPPED)
+            continue
+        body = functools.partial(train_with_transformers, attention, device, claimed_head_dim(expect), half)
+        reporter.check(name, "LlamaForCausalLM", body)
 
 
 def is_flash_attention_2_usable() -> bool:

@@ -10,49 +10,61 @@ from typing import Any
 import torch
 
 VOCABULARY = 256
-SHAPE: dict[str, int] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 256,
-    "intermediate_size": 512,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 3,
-}
-"""A Llama of two layers with grouped heads of dim 64: the smallest that takes the kernels a real one takes."""
+HEADS, KEY_HEADS = 4, 2
 
 
-def train_with_unsloth() -> dict[str, Any]:
+def shape(head_dim: int) -> dict[str, int]:
+    """Return the config of a Llama of two layers with grouped heads: the smallest that takes the kernels a real one takes."""
+    return {
+        "vocab_size": VOCABULARY,
+        "hidden_size": HEADS * head_dim,
+        "intermediate_size": 2 * HEADS * head_dim,
+        "num_hidden_layers": 2,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KEY_HEADS,
+        "head_dim": head_dim,
+        "max_position_embeddings": 256,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 3,
+    }
+
+
+def claimed_head_dim(expect: dict[str, Any]) -> int:
+    """Return a head dim that the build goes backward with: 64, or the one next to it."""
+    dims = expect["backward_head_dims"] or [64]
+    return int(min(dims, key=lambda dim: abs(dim - 64)))
+
+
+def train_with_unsloth(head_dim: int) -> dict[str, Any]:
     """Load the model through Unsloth, add LoRA and take three steps; ``detail`` says losses and attention. Raise as `take_steps` does."""
     from unsloth import FastLanguageModel  # first: it patches what the next lines load
 
     with tempfile.TemporaryDirectory() as folder:
-        write_tiny_llama(Path(folder))
+        write_tiny_llama(Path(folder), head_dim)
         model, _ = FastLanguageModel.from_pretrained(
             folder, max_seq_length=256, load_in_4bit=False, dtype=None, local_files_only=True, use_exact_model_name=True
         )
     model = FastLanguageModel.get_peft_model(model, r=8, lora_alpha=16, lora_dropout=0, random_state=1)
     FastLanguageModel.for_training(model)
-    return take_steps(model)
+    return take_steps(model, model.dtype if model.dtype in (torch.float16, torch.bfloat16) else None)
 
 
-def train_with_transformers(attention: str, device: str) -> dict[str, Any]:
+def train_with_transformers(attention: str, device: str, head_dim: int, dtype: str) -> dict[str, Any]:
     """Take three full steps with transformers' own Llama and ``attention`` (its name there). Raise as `take_steps` does."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    half = torch.float16 if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 8 else torch.bfloat16
     torch.manual_seed(1)
-    config = LlamaConfig(**SHAPE)
-    model = LlamaForCausalLM._from_config(config, attn_implementation=attention, dtype=half).to(device)
-    return take_steps(model.train(), rate=1e-3)
+    config = LlamaConfig(**shape(head_dim))
+    half = {"fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    model = LlamaForCausalLM._from_config(config, attn_implementation=attention, dtype=torch.float32).to(device)
+    return take_steps(model.train(), half, rate=1e-3)
 
 
-def take_steps(model: Any, *, steps: int = 3, rate: float = 1e-2) -> dict[str, Any]:
-    """Train ``model`` on one fixed batch and return the losses and the attention it used.
+def take_steps(model: Any, half: Any, *, steps: int = 3, rate: float = 1e-2) -> dict[str, Any]:
+    """Train ``model`` on one fixed batch, computing in ``half`` where it is not None, and return the losses and the attention it used.
 
+    What is trained is kept in float32: AdamW's epsilon is zero in float16.
     Raise `RuntimeError` when a loss or gradient is not finite, when no gradient reaches the attention's projections, or when the loss
     does not fall.
     """
@@ -62,7 +74,8 @@ def take_steps(model: Any, *, steps: int = 3, rate: float = 1e-2) -> dict[str, A
     optimizer = torch.optim.AdamW(trained.values(), lr=rate)
     losses = []
     for _ in range(steps):
-        loss = model(input_ids=tokens, labels=tokens).loss
+        with torch.autocast(device.type, dtype=half, enabled=half is not None):
+            loss = model(input_ids=tokens, labels=tokens).loss
         loss.backward()
         losses.append(float(loss.detach()))
         _check_gradients(trained)
@@ -83,7 +96,7 @@ def _check_gradients(trained: dict[str, Any]) -> None:
         raise RuntimeError("no gradient reached the query projections: attention's backward did nothing")
 
 
-def write_tiny_llama(folder: Path) -> None:
+def write_tiny_llama(folder: Path, head_dim: int) -> None:
     """Write a random two-layer Llama and a word-level tokenizer, as a model repository holds them."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -96,4 +109,4 @@ def write_tiny_llama(folder: Path) -> None:
     special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     torch.manual_seed(1)
-    LlamaForCausalLM(LlamaConfig(**SHAPE)).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(**shape(head_dim))).save_pretrained(folder)

@@ -1,0 +1,147 @@
+"""The machine around an environment, asked with the standard library alone: GPUs and their holders, host, disks, compiler, libcuda."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import sysconfig
+import tempfile
+from typing import Any
+
+from provisioner.diagnosing.child.waits import command, read, run
+
+LOADER = """
+import ctypes, json
+found = {"error": None, "path": None}
+try:
+    ctypes.CDLL("libcuda.so.1")
+    found["path"] = next((line.split()[-1] for line in open("/proc/self/maps") if "libcuda.so" in line), None)
+except OSError as error:
+    found["error"] = str(error)
+print("FACTS=" + json.dumps(found))
+"""
+
+
+def compile_error() -> str | None:
+    """Compile a stub with Python's headers, as Triton does at its first kernel (triton/runtime/build.py); return the error, None without."""
+    program = os.environ.get("CC") or next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
+    if program is None:
+        return "no C compiler: none of cc, gcc, clang is on PATH"
+    folder = tempfile.mkdtemp(prefix="diagnose-")
+    try:
+        source = os.path.join(folder, "stub.c")
+        with open(source, "w") as file:
+            file.write("#include <Python.h>\nint stub(void) { return PY_MAJOR_VERSION; }\n")
+        include = sysconfig.get_paths()["include"]
+        code, text = run([program, source, "-shared", "-fPIC", "-I" + include, "-o", os.path.join(folder, "stub.so")], 15)
+    except OSError as error:
+        return str(error)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if code == 0:
+        return None
+    wrong = [line for line in text.splitlines() if "error" in line.lower()] or text.splitlines()[-1:]
+    return (wrong[0] if wrong else "%s cannot be run" % program)[:300]
+
+
+def libcuda() -> dict[str, Any]:
+    """Return which libcuda.so.1 the loader takes here, or its error."""
+    code, text = run([sys.executable, "-c", LOADER], 15)
+    if code != 0 or "FACTS=" not in text:
+        return {"error": (text.strip().splitlines() or ["no answer"])[-1][:300], "path": None}
+    found: dict[str, Any] = json.loads(text.split("FACTS=", 1)[1].splitlines()[0])
+    return found
+
+
+def disks() -> dict[str, Any]:
+    """Return free and total MiB where environments, caches and temporary files lie."""
+    places = {"prefix": sys.prefix, "tmp": tempfile.gettempdir(), "cache": os.path.expanduser("~")}
+    found = {}
+    for name, path in places.items():
+        try:
+            usage = shutil.disk_usage(path)
+        except OSError:
+            continue
+        found[name] = {"path": path, "free_mib": usage.free >> 20, "total_mib": usage.total >> 20}
+    return found
+
+
+def gpus() -> list[dict[str, str]]:
+    """Return the GPUs as nvidia-smi states them; empty where it does not answer."""
+    names = "name,driver_version,memory.total,memory.used,memory.free,compute_cap,uuid,pci.bus_id"
+    code, text = run(["nvidia-smi", "--query-gpu=" + names, "--format=csv,noheader,nounits"], 10)
+    if code != 0:
+        return []
+    return [
+        dict(zip(names.split(","), (cell.strip() for cell in line.split(","))))
+        for line in text.splitlines()
+        if line.count(",") == names.count(",")
+    ]
+
+
+def gpu_processes() -> list[dict[str, str]]:
+    """Return who holds GPU memory, other users' processes too where the driver shows them."""
+    code, text = run(
+        ["nvidia-smi", "--query-compute-apps=gpu_bus_id,pid,used_memory,process_name", "--format=csv,noheader,nounits"], 10
+    )
+    rows = (
+        [[cell.strip() for cell in line.split(",", 3)] for line in text.splitlines() if line.count(",") >= 3] if code == 0 else []
+    )
+    return [
+        {"gpu": row[0], "pid": row[1], "used_mib": row[2], "name": row[3], "user": owner(row[1]), "command": command(int(row[1])) if row[1].isdigit() else ""}
+        for row in rows
+    ]  # fmt: skip
+
+
+def owner(pid: str) -> str:
+    """Return the user whose process it is, empty where it cannot be seen from here."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.stat("/proc/" + pid).st_uid).pw_name
+    except (ImportError, KeyError, OSError):
+        return ""
+
+
+def host() -> dict[str, Any]:
+    """Return the operating system, kernel, C library and memory."""
+    memory = re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))
+    name = re.search(r'^PRETTY_NAME="?([^"\n]+)', read("/etc/os-release"), re.MULTILINE)
+    libc = platform.libc_ver()
+    kernel = platform.release()
+    wsl = ("2" if "WSL2" in kernel else "1") if "microsoft" in kernel.lower() else "no"
+    return {
+        "os": name.group(1) if name else platform.system(),
+        "system": platform.system().lower(),
+        "kernel": kernel,
+        "machine": platform.machine(),
+        "glibc": libc[1] if libc[0] == "glibc" else None,
+        "wsl": wsl,
+        "memory_mib": int(memory.group(1)) >> 10 if memory else None,
+        "memory_limit_mib": memory_limit(),
+        "wslconfig": wslconfig() if wsl == "2" else None,
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+
+
+def memory_limit() -> int | None:
+    """Return the control group's memory limit, MiB; None where there is none."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        text = read(path).strip()
+        if text.isdigit() and int(text) < 1 << 60:
+            return int(text) >> 20
+    return None
+
+
+def wslconfig() -> str | None:
+    """Return the memory line of the Windows user's .wslconfig, None where there is none."""
+    for path in glob.glob("/mnt/c/Users/*/.wslconfig"):
+        match = re.search(r"^\s*memory\s*=\s*(\S+)", read(path), re.MULTILINE | re.IGNORECASE)
+        if match:
+            return match.group(1)
+    return None

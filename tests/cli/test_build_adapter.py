@@ -1,0 +1,39 @@
+"""`provision build --adapter` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from provisioner.cli.app import _run
+
+
+def test_the_wheel_over_pytorchs_kernels_is_made_at_once(tmp_path: Path) -> None:
+    assert _run(["build", "--adapter", "aten", "-o", str(tmp_path)]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["flash_attn-2.8.3+aten-py3-none-any.whl"]
+
+
+def test_the_base_version_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(["build", "--adapter", "aten", "--base-version", "2.8.1", "-o", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["build"]["version"] == "2.8.1+aten"
+
+
+def test_a_dry_run_says_that_nothing_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(["build", "--adapter", "aten", "--dry-run"]) == 0
+    assert "nothing is compiled" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("aten", "--arch", "sm_75"),
+        ("aten", "--kernels", "full"),
+        ("turing109", "--head-dims", "64"),
+        ("turing109", "--source", "tree"),
+        ("aten", "--base-version", "1.0.9"),
+    ],
+)
+def test_what_means_nothing_for_an_adapter_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+    assert _run(["build", "--adapter", *arguments]) == 2
