@@ -18,7 +18,7 @@ from provisioner.locking.values import Lock
 from provisioner.machine.facts import Machine, PythonInstall
 from provisioner.planning.catalog import Catalog
 from provisioner.planning.plan import make_plan
-from provisioner.planning.values import Plan, Request
+from provisioner.planning.values import Plan, Request, Route
 from provisioner.verifying.receipt import Receipt
 
 
@@ -102,7 +102,8 @@ def install(
     Raises what `obtain_wheel`, `accept_wheel` and `prove` raise.
     """
     site = site_packages(python)
-    _check_needs(python, site)
+    if plan.route is not Route.SHIM:  # the adapter needs nothing but torch
+        _check_needs(python, site)
     target = target_of(plan, machine)
     lock = Lock(target.platform, lock_flash_attn(plan, target, settings))
     wheel = obtain_wheel(python, plan, machine, lock, settings, toolkit=toolkit, jobs=jobs)

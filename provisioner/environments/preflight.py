@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from provisioner.errors import BuildFailed, NoRoute
 from provisioner.machine.facts import Machine
-from provisioner.planning.values import Plan, Route
+from provisioner.planning.values import Plan
 
 
 def check_disk(machine: Machine, plan: Plan) -> None:
@@ -29,7 +29,7 @@ def check_disk(machine: Machine, plan: Plan) -> None:
 
 def check_compiler(machine: Machine, plan: Plan) -> None:
     """Raise `BuildFailed` when flash-attn must be compiled and a C++ compiler is missing."""
-    if plan.route is Route.SOURCE and not machine.compilers:
+    if plan.compiles and not machine.compilers:
         raise BuildFailed(
             "flash-attn must be compiled here, and there is no C++ compiler",
             why="no g++ or clang++ on PATH",
@@ -44,7 +44,7 @@ def check_compiler(machine: Machine, plan: Plan) -> None:
 
 def check_headers(headers: bool, python: str, plan: Plan) -> None:
     """Raise `BuildFailed` when a build lacks ``Python.h``."""
-    if plan.route is Route.SOURCE and not headers:
+    if plan.compiles and not headers:
         raise BuildFailed(
             f"flash-attn must be compiled here, and {python} has no headers (Python.h)",
             hints=[
@@ -59,9 +59,9 @@ def check_headers(headers: bool, python: str, plan: Plan) -> None:
 def warnings(machine: Machine, plan: Plan, *, headers: bool) -> list[str]:
     """Return what will work less well than it could, as sentences."""
     said = []
-    if plan.gpu_classes and not machine.compilers and plan.route is not Route.SOURCE:
+    if plan.gpu_classes and not machine.compilers and not plan.compiles:
         said.append("no C compiler on this machine: Triton (and so Unsloth) needs one at run time: sudo apt install gcc")
-    if plan.gpu_classes and not headers and plan.route is not Route.SOURCE:
+    if plan.gpu_classes and not headers and not plan.compiles:
         said.append(
             "this Python has no headers: Triton (and so Unsloth) compiles against Python.h at run time: sudo apt install python3-dev"
         )

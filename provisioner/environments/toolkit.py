@@ -12,7 +12,7 @@ from provisioner.errors import BuildFailed
 from provisioner.indexes import IndexSettings
 from provisioner.locking.values import TOOLCHAIN, Lock
 from provisioner.machine.facts import Machine
-from provisioner.planning.values import Plan, Route
+from provisioner.planning.values import Plan
 
 FROM_INDEX = "index"
 """The word for ``--cuda-toolkit`` that asks for the package index's compiler although the machine has one."""
@@ -24,7 +24,7 @@ def toolkit_on_machine(plan: Plan, machine: Machine, wanted: str | None = None) 
     ``wanted`` is a root, `FROM_INDEX` or None to choose: of the same CUDA major as torch (torch refuses another), the plan's
     own minor first, then the newest. Raise `BuildFailed` when the index has none either (CUDA 12's wheels hold no nvcc).
     """
-    if plan.route is not Route.SOURCE or plan.cuda is None:
+    if not plan.compiles or plan.cuda is None:
         return None
     if wanted and wanted != FROM_INDEX:
         return Path(wanted)
@@ -40,7 +40,7 @@ def toolkit_on_machine(plan: Plan, machine: Machine, wanted: str | None = None) 
 
 def requirements(plan: Plan, machine: Machine, wanted: str | None = None) -> tuple[str, ...]:
     """Return what the lock must fetch from the package index so that the plan can be built; nothing when nothing is built."""
-    if plan.backend == "conda" or plan.route is not Route.SOURCE or plan.cuda is None:
+    if plan.backend == "conda" or not plan.compiles or plan.cuda is None:
         return ()
     if toolkit_on_machine(plan, machine, wanted) is not None:
         return ()

@@ -179,7 +179,7 @@ def lock_flash_attn(plan: Plan, target: pypi_part.Target, settings: IndexSetting
             url=url,
             sha256=sha256,
             category=MAIN if plan.route is Route.WHEEL else SOURCE,
-            dependencies={"torch": "*", "einops": "*"},
+            dependencies={"torch": "*"} if plan.route is Route.SHIM else {"torch": "*", "einops": "*"},
         ),
     )
 

@@ -157,3 +157,9 @@ class Plan:
     notes: tuple[str, ...] = ()
     backend: str = "conda"
     candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def compiles(self) -> bool:
+        """Say whether something is compiled for this plan: flash-attn itself, or the kernels inside an adapter."""
+        chosen = self.flash_attn
+        return self.route is Route.SOURCE or (self.route is Route.SHIM and chosen is not None and bool(chosen.archs))

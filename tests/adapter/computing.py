@@ -380,9 +380,9 @@ def compiled(case: dict[str, Any]) -> dict[str, Any]:
     q, k, v = (x.unflatten(0, (len(case["lengths"]), -1)) for x in inputs(case))
 
     def layer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return flash_attn.flash_attn_func(q * 2, k, v, causal=True).sin()
+        return flash_attn.flash_attn_func(q * 2, k, v, causal=True, window_size=tuple(case["window"])).sin()
 
-    fast = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    fast = torch.compile(layer, backend=case.get("backend", "aot_eager"), fullgraph=True)
     grad = torch.randn_like(q)
     found, right = fast(q, k, v), layer(q, k, v)
     pairs = zip(torch.autograd.grad(found, (q, k, v), grad), torch.autograd.grad(right, (q, k, v), grad), strict=True)

@@ -12,6 +12,7 @@ from provisioner import download
 from provisioner.adapter.kernels import AdapterVersion
 from provisioner.adapter.locked import ADAPTER, adapter_record, check_locked
 from provisioner.environments.flash_attn import obtain_wheel
+from provisioner.environments.toolkit import requirements
 from provisioner.errors import IntegrityError
 from provisioner.indexes import IndexSettings
 from provisioner.locking import lock as locking
@@ -62,3 +63,12 @@ def test_the_lock_of_another_kernel_set_is_refused() -> None:
     plan = replace(PLAN, flash_attn=FlashAttn("2.8.1+aten"))
     with pytest.raises(IntegrityError):
         obtain_wheel(Path("python"), plan, Machine(), locked(adapter_record(ATEN)), IndexSettings("none", None))
+
+
+def test_kernels_to_compile_need_a_compiler_and_pytorchs_do_not() -> None:
+    turing = replace(
+        PLAN, cuda="13.0", backend="venv", flash_attn=FlashAttn("2.8.3+turing109", sha256="a" * 64, archs=("sm_75",))
+    )
+    assert turing.compiles
+    assert any(name.startswith("nvidia-cuda-nvcc") for name in requirements(turing, Machine()))
+    assert requirements(replace(turing, flash_attn=FlashAttn("2.8.3+aten")), Machine()) == ()

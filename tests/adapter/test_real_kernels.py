@@ -53,4 +53,4 @@ def test_it_does_not_claim_to_run_elsewhere(built: BuiltWheel) -> None:
 
 
 def test_the_compiled_module_loads_inside_the_package(built: BuiltWheel, python: Path, tmp_path: Path) -> None:
-    assert test_real_build.run_beside(python, built, tmp_path, USE) == "2.8.3+turing109 sm_75"
+    assert test_real_build.run_beside(python, built.path, tmp_path, USE) == "2.8.3+turing109 sm_75"

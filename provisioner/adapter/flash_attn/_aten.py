@@ -1,6 +1,7 @@
 """PyTorch's own memory-efficient attention kernels (compute capability 5.0 and up), called below `scaled_dot_product_attention`.
 
 What they can do that SDPA does not offer: packed sequences, windows, triangles from either corner, and the log-sum-exp.
+Both operators have had one schema from torch 2.6 to 2.14 (native_functions.yaml in the wheels of 2.6.0 to 2.14.1, read 2026-11-25).
 """
 
 from __future__ import annotations

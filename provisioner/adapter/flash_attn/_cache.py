@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ._layout import Options, Sequences, fixed_forward, packed_forward
+from ._refusals import check_inputs
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def decode(options: Options, q: Tensor, cache: Cache, new: int, leftpad: Tensor 
     missing = -q.shape[-1] % 8
     if missing:
         q, keys, values = (pad(x, (0, missing)) for x in (q, keys, values))
+    check_inputs(q, keys, values)
     if len(set(filled)) <= 1 and leftpad is None:
         length = filled[0] if filled else 0
         out, lse, _ = fixed_forward(options, q, keys[:, :length], values[:, :length])

@@ -43,10 +43,9 @@ def fixed_forward(options: Options, q: Tensor, k: Tensor, v: Tensor) -> tuple[Te
 
     A query that sees no key gets zeros, and infinity as its log-sum-exp, as in upstream's kernels.
     """
-    found = cut(q.shape[1], k.shape[1], options.bounds, backward=options.dropout > 0)
-    out, lse = torch.zeros_like(q, memory_format=torch.contiguous_format), _infinite(q)
-    if found is None or q.shape[0] == 0:
-        return out, lse, torch.zeros(2, dtype=torch.int64)
+    found = cut(q.shape[1], k.shape[1], options.bounds, backward=options.dropout > 0) if len(q) else None
+    if found is None:
+        return _zeros(q), _infinite(q), torch.zeros(2, dtype=torch.int64)
     heads = _Heads(q, k, may_fold=found.triangle is Triangle.NONE)
     rows, keys = slice(*found.rows), slice(*found.keys)
     inner_q, inner_k, inner_v = heads.queries(q[:, rows], found.front), heads.keys(k[:, keys]), heads.keys(v[:, keys])
@@ -54,7 +53,8 @@ def fixed_forward(options: Options, q: Tensor, k: Tensor, v: Tensor) -> tuple[Te
     inner_out, inner_lse, rng = choose(problem).forward(problem, inner_q, inner_k, inner_v)
     inner_out, inner_lse = heads.from_queries(inner_out, found.front), heads.from_rows(inner_lse, found.front)
     if found.rows == (0, q.shape[1]):
-        return inner_out, inner_lse, rng
+        return inner_out.contiguous(), inner_lse.contiguous(), rng  # as the operators' fake kernels promise to compilers
+    out, lse = _zeros(q), _infinite(q)
     out[:, rows], lse[:, :, rows] = inner_out, inner_lse
     return out, lse, rng
 
@@ -63,21 +63,34 @@ def fixed_backward(
     options: Options, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rng: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of `fixed_forward`; zeros where nothing was seen."""
-    found = cut(q.shape[1], k.shape[1], options.bounds, backward=True)
-    whole = tuple(torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
-    if found is None or q.shape[0] == 0:
-        return whole
+    found = cut(q.shape[1], k.shape[1], options.bounds, backward=True) if len(q) else None
+    if found is None:
+        return _zeros(q), _zeros(k), _zeros(v)
     heads = _Heads(q, k, may_fold=found.triangle is Triangle.NONE)
     rows, keys = slice(*found.rows), slice(*found.keys)
-    inner = [heads.queries(x[:, rows], found.front) for x in (grad, q, out)]
+    inner_grad, inner_q, inner_out = (heads.queries(x[:, rows], found.front) for x in (grad, q, out))
     inner_k, inner_v = heads.keys(k[:, keys]), heads.keys(v[:, keys])
-    problem = _problem(options, q, found, square=inner[1].shape[1] == inner_k.shape[1], backward=True)
-    dq, dk, dv = choose(problem).backward(
-        problem, inner[0], inner[1], inner_k, inner_v, inner[2], heads.rows(lse[:, :, rows], found.front), rng
+    inner_lse = heads.rows(lse[:, :, rows], found.front)
+    problem = _problem(options, q, found, square=inner_q.shape[1] == inner_k.shape[1], backward=True)
+    dq, dk, dv = choose(problem).backward(problem, inner_grad, inner_q, inner_k, inner_v, inner_out, inner_lse, rng)
+    return (
+        _placed(heads.from_queries(dq, found.front), q, rows),
+        _placed(heads.from_keys(dk), k, keys),
+        _placed(heads.from_keys(dv), v, keys),
     )
-    whole[0][:, rows] = heads.from_queries(dq, found.front)
-    whole[1][:, keys], whole[2][:, keys] = heads.from_keys(dk), heads.from_keys(dv)
-    return whole
+
+
+def _placed(part: Tensor, whole: Tensor, place: slice) -> Tensor:
+    """Return ``part`` at its place in a tensor like ``whole``, zeros around it."""
+    if part.shape == whole.shape:
+        return part
+    around = _zeros(whole)
+    around[:, place] = part
+    return around
+
+
+def _zeros(x: Tensor) -> Tensor:
+    return torch.zeros_like(x, memory_format=torch.contiguous_format)
 
 
 def _infinite(q: Tensor) -> Tensor:
@@ -233,7 +246,7 @@ def _packed_problem(
 
 
 def _forward_one_by_one(options: Options, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor, Tensor]:
-    out, lse = torch.zeros_like(q, memory_format=torch.contiguous_format), _infinite(q[None])[0]
+    out, lse = _zeros(q), _infinite(q[None])[0]
     states = []
     for rows, keys in sequences.places():
         one = fixed_forward(options, q[None, rows], k[None, keys], v[None, keys])
@@ -245,7 +258,7 @@ def _forward_one_by_one(options: Options, q: Tensor, k: Tensor, v: Tensor, seque
 def _backward_one_by_one(
     options: Options, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rng: Tensor, sequences: Sequences
 ) -> tuple[Tensor, Tensor, Tensor]:
-    whole = tuple(torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
+    whole = (_zeros(q), _zeros(k), _zeros(v))
     for index, (rows, keys) in enumerate(sequences.places()):
         state = rng[index] if options.dropout else rng
         inner = (grad[None, rows], q[None, rows], k[None, keys], v[None, keys], out[None, rows], lse[None, :, rows])
