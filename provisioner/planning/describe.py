@@ -107,8 +107,10 @@ def driver_floor(here: Situation, draft: Draft) -> str | None:
     """Return the lowest driver that runs the plan, in the numbers of the column that applies."""
     if draft.torch.cuda is None or here.jetson or not here.gpu_needed:
         return None
-    floor = drivers.floor(draft.torch.cuda, windows=here.windows_driver)
-    return max(floor, first_driver(here) or floor, key=drivers.parse)
+    floors = [drivers.floor(draft.torch.cuda, windows=here.windows_driver), first_driver(here)]
+    if draft.wheel is not None and draft.wheel.driver_cuda:
+        floors.append(drivers.native_floor(draft.wheel.driver_cuda, windows=here.windows_driver))
+    return max(filter(None, floors), key=drivers.parse)
 
 
 def notes(machine: Machine, request: Request, judgement: Judgement, draft: Draft) -> Iterator[str]:
