@@ -182,6 +182,8 @@ def _gpus(machine: Machine, judgement: Judgement, draft: Draft) -> Iterator[str]
 def _flash_attn(here: Situation, draft: Draft) -> Iterator[str]:
     if draft.wheel is not None and draft.wheel.trust is Trust.COMMUNITY:
         yield "This flash-attn wheel was built by a third party; its maker is named in its URL."
+    if draft.wheel is not None and draft.wheel.trust is Trust.WHEELHOUSE:
+        yield "This wheel was built before and lies in your wheelhouse; a lock with it serves the machines that see that folder."
     if draft.wheel is not None and draft.wheel.sha256 is None:
         yield "The wheel's sha256 is not known beforehand; it is recorded when the wheel is first fetched."
     if draft.source is not None and draft.torch.cxx_standard > draft.source.cxx_standard:
