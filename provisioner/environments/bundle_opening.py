@@ -37,8 +37,7 @@ def opened(path: Path, lock_path: Path | None = None, machine: Machine | None = 
     """Yield the bundle at ``path``; in the block the locked files come from it, and nothing touches the network.
 
     ``lock_path`` names another lock than the bundle's own, which then says what is installed and what its hashes are; a foreign one is
-    read for ``machine``. Raise
-    `IntegrityError` when anything is missing, truncated or changed, `UsageError` when there is no bundle.
+    read for ``machine``. Raise `IntegrityError` when anything is missing, truncated or changed, `UsageError` when there is no bundle.
     """
     if not path.exists():
         raise UsageError(f"there is no bundle {path}", hints=[f"make it: provision bundle LOCK -o {path}"], code="no-bundle")

@@ -24,6 +24,9 @@ from provisioner.locking.values import SOURCE, LockedPackage
 
 MIB = 2**20
 
+ASKING = 24
+"""Sizes asked for at the same time: each answer is a few bytes, and the waiting is all of the cost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -106,7 +109,7 @@ def _sizes(made: Order) -> dict[str, int | None]:
 
     open_ones = [path for path, size in sizes.items() if size is None]
     with progress.task("asking for sizes", total=len(open_ones), unit="files") as task:
-        side_by_side(ask, open_ones)
+        side_by_side(ask, open_ones, workers=ASKING)
     return sizes
 
 

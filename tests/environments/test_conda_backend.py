@@ -111,6 +111,7 @@ def test_a_bundles_packages_are_installed_without_their_server_and_noted_under_t
     assert record["url"] == f"{(tmp_path / 'root').as_uri()}/channel/{PLATFORM}/tool-1.0-0.conda"
 
 
+@pytest.mark.slow
 def test_a_conda_package_swapped_while_the_bundle_is_open_is_refused_by_the_installation(tmp_path: Path) -> None:
     bundle = bundle_here(tmp_path / "root", tmp_path / "bundle")
     evil = add_package(tmp_path / "other", "tool", "1.0", {"bin/tool": (b"evil", 0o755)})
