@@ -171,11 +171,12 @@ def _examined(interpreter: Path, output: Output) -> tuple[Machine, tuple[Finding
     from provisioner import progress
     from provisioner.diagnosing.environments import diagnose
     from provisioner.diagnosing.inventory import take
+    from provisioner.diagnosing.memory.devices import devices
     from provisioner.machine.probe import probe
 
     with output.progress(), progress.task(f"examining {interpreter}"):
         machine = probe(python=interpreter)
-        return machine, diagnose(machine, take(interpreter))
+        return machine, diagnose(machine, take(interpreter), devices() if machine.gpus else ())
 
 
 ROUNDS = 3

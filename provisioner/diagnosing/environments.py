@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from provisioner.diagnosing import rules, unsloth_doctor
 from provisioner.diagnosing.candidates import Candidate, resolve
 from provisioner.diagnosing.checks import check
 from provisioner.diagnosing.findings import Finding, Fix, Severity
 from provisioner.diagnosing.inventory import Inventory
+from provisioner.diagnosing.memory import judging
+from provisioner.diagnosing.memory.devices import Device
 from provisioner.machine.facts import Machine
 from provisioner.machine.report import Report
 from provisioner.machine.report.cleaning import CleanText
 
 
-def diagnose(machine: Machine, inventory: Inventory) -> tuple[Finding, ...]:
-    """Return the findings about an environment on a machine, the cause first."""
+def diagnose(machine: Machine, inventory: Inventory, devices: Sequence[Device] = ()) -> tuple[Finding, ...]:
+    """Return the findings about an environment on a machine, the cause first; ``devices`` are its GPUs with who holds them."""
     available = inventory.torch.get("available") if inventory.torch else None
     cpu = inventory.torch is not None and not inventory.torch.get("cuda")
     facts = Report(
@@ -25,7 +27,8 @@ def diagnose(machine: Machine, inventory: Inventory) -> tuple[Finding, ...]:
         cpu_torch=cpu,
         evidence={"signal.cuda_available": f"torch.cuda.is_available() is {available}"},
     )
-    return resolve((*_faults(machine), *rules.apply(facts), *check(inventory), *unsloth_doctor.ask(inventory)))
+    memory = judging.judge(devices, wsl=machine.platform.wsl in ("1", "2"))
+    return resolve((*_faults(machine), *rules.apply(facts), *check(inventory), *memory, *unsloth_doctor.ask(inventory)))
 
 
 _RANKS = {

@@ -51,6 +51,11 @@ class Evidence:
         cpu = self.waits.cpu or 0.0
         return cpu >= BUSY or (cpu >= RUNNABLE and (self.waits.state or "").startswith("R"))
 
+    @property
+    def progressing(self) -> bool:
+        """Whether it got on, however little of a crowded machine it was given: another stack, and some CPU time."""
+        return self.moved and (self.waits.cpu or 0.0) >= RUNNABLE
+
 
 def evidence_of(attempt: Attempt, locks: tuple[Lock, ...] = ()) -> Evidence:
     """Return the evidence that an import's attempt left."""
@@ -202,7 +207,7 @@ def judge(what: str, seconds: float, seen: Evidence) -> Candidate:
     """Return the finding about an import that had not returned after ``seconds``: hung, or at work and only slow."""
     wait, quotes = reason(seen), tuple(_quotes(seen))
     fix = Fix(wait.remedy, wait.command, Safety.REVERSIBLE) if wait else None
-    if seen.busy and (seen.moved or seen.waits.children):
+    if seen.progressing or (seen.busy and seen.waits.children):
         at = f": at {wait.what}" if wait else ""
         title = f"{what} was still at work after {seconds:.0f} s ({seen.waits.cpu:.1f} cores busy){at}"
         advice = fix or Fix("give it more time: UNSLOTH_DIAGNOSE_SECONDS sets the limit of each import")

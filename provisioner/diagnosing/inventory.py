@@ -106,6 +106,16 @@ class Disk:
     path: str
     free_mib: int
     total_mib: int
+    device: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A package cache that may be emptied, and the file system that it lies on."""
+
+    path: str
+    size_mib: int
+    device: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +138,7 @@ class Inventory:
     compilers: dict[str, str | None] = field(default_factory=dict)
     headers: bool = True
     disks: dict[str, Disk] = field(default_factory=dict)
+    caches: dict[str, Cache] = field(default_factory=dict)
     locks: tuple[Lock, ...] = ()
     gpus: tuple[dict[str, str], ...] = ()
     processes: tuple[dict[str, str], ...] = ()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from provisioner import download, paths
 from provisioner.environments.toolkit import toolkit_from_lock, toolkit_on_machine
-from provisioner.errors import IntegrityError
+from provisioner.errors import IntegrityError, SourceUnreachable
 from provisioner.indexes import IndexSettings
 from provisioner.locking.values import Lock, LockedPackage
 from provisioner.machine.facts import Machine
@@ -45,9 +45,27 @@ def _cuda_root(plan: Plan, machine: Machine, lock: Lock, settings: IndexSettings
 
 
 def fetch_wheel(package: LockedPackage) -> Path:
-    """Return the locked wheel from the cache, fetching it when it is not there."""
+    """Return the locked wheel from the cache, fetching it when it is not there; one of a wheelhouse is used where it lies.
+
+    Raise `SourceUnreachable` when it cannot be had, `IntegrityError` when it is not the locked one.
+    """
+    if package.url.startswith("file:"):
+        return _wheel_on_disk(package)
     folder = paths.cache_dir() / "wheels" / package.sha256[:16]
     return download.fetch(package.url, folder / package.filename, sha256=package.sha256, label=package.filename)
+
+
+def _wheel_on_disk(package: LockedPackage) -> Path:
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    path = Path(url2pathname(urlsplit(package.url).path))
+    if not path.is_file():
+        hints = ["lock or create again: without that wheel flash-attn is planned anew", "PROVISION_WHEELHOUSE names the folder"]
+        raise SourceUnreachable(f"the wheelhouse no longer has {path}", hints=hints, code="wheel-gone")
+    if (found := download.file_sha256(path)) != package.sha256:
+        raise IntegrityError(f"{path} is not the wheel that was locked", why=f"sha256 {found}, locked {package.sha256}")
+    return path
 
 
 def _adapter(

@@ -24,7 +24,8 @@ class Wheel(msgspec.Struct, frozen=True):
     ``cuda`` is ``12`` or ``12.8`` as the name states it; ``torch`` the torch line (``2.9``), ``torch_release`` what the name says (maybe ``2.9.1``);
     ``python`` the interpreter tag (``cp312``, ``cp313t``); ``platform`` ``linux_x86_64``, ``linux_aarch64`` or ``win_amd64``.
     ``abi`` is the C++11 label in the name, None without one; ``abi_real`` what the wheel really has. ``trust`` is ``official`` or ``community``.
-    ``glibc``, ``archs``, ``nvcc``, ``abi_real`` and ``traps`` follow from `wheel_rules`; ``archs`` are compute capabilities. ``size`` is in bytes.
+    ``driver_cuda`` is the CUDA version that the driver must know itself, None where any driver of the major runs it.
+    ``glibc``, ``archs``, ``nvcc``, ``driver_cuda``, ``abi_real`` and ``traps`` follow from `wheel_rules`; ``archs`` are compute capabilities. ``size`` is in bytes.
     """
 
     version: str
@@ -49,6 +50,7 @@ class Wheel(msgspec.Struct, frozen=True):
     distribution: str = "flash_attn"
     any_later_python: bool = False
     release: str = ""
+    driver_cuda: str | None = None
 
 
 class CondaBuild(msgspec.Struct, frozen=True):
@@ -199,7 +201,7 @@ def _wheels(shelf: Shelf, line: Line, torch: str, python: str | None = None) -> 
     source, release = shelf.source, line[0]
     glibc, archs = wheel_rules.glibc(name, source), wheel_rules.archs(name, source)
     abi_real, nvcc = wheel_rules.real_abi(name, source), wheel_rules.nvcc(name, source)
-    traps = wheel_rules.traps(name, source, release)
+    traps, driver_cuda = wheel_rules.traps(name, source, release), wheel_rules.driver_cuda(name)
     for file in files:
         filename = file.filename
         yield Wheel(
@@ -225,4 +227,5 @@ def _wheels(shelf: Shelf, line: Line, torch: str, python: str | None = None) -> 
             distribution=name.distribution,
             any_later_python=name.any_later,
             release=release,
+            driver_cuda=driver_cuda,
         )

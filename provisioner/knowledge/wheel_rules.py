@@ -68,6 +68,16 @@ def glibc(name: WheelName, source: str) -> str | None:
     return "2.31" if old else "2.32"
 
 
+def driver_cuda(name: WheelName) -> str | None:
+    """Return the CUDA version that the driver must know to load a wheel's kernels, None where minor-version compatibility suffices.
+
+    setup.py of 2.8.1, and of no other release, has nvcc compress them by ``-compress-mode=size`` (sdists of 2.8.1, 2.8.2 and 2.8.3.post2
+    read 2026-11-25), which drivers before 550 (CUDA 12.4) answer with `device kernel image is invalid` (#1749, #1750,
+    OpenMOSS/MOSS-TTSD#22; 550.54.14 by RAPIDS' rapids_cuda_enable_fatbin_compression).
+    """
+    return "12.4" if name.version == "2.8.1" and name.distribution == "flash_attn" else None
+
+
 def real_abi(name: WheelName, source: str) -> bool | None:
     """Return whether a wheel really uses the new C++11 ABI, whatever its label; None where that is not known.
 

@@ -55,16 +55,15 @@ class Catalog:
         found = list(drafts.listed(self, stacks, platform, processor))
         if platform is None and drafts.pins_versions(request, stacks):
             found += drafts.pinned(self, request, stacks, processor)
-        unique = {draft.id: draft for draft in reversed(found)}
         groups: dict[tuple[int, Route, str | None], int] = {}
-        return [
-            structs.replace(
-                draft,
-                flaw=flaw(draft, request, self, processor),
-                group=groups.setdefault((id(draft.stack), draft.route, None if draft.wheel else draft.version), len(groups)),
-            )
-            for draft in reversed(unique.values())
-        ]
+        unique: dict[str, Draft] = {}
+        for draft in found:
+            fault = flaw(draft, request, self, processor)
+            group = groups.setdefault((id(draft.stack), draft.route, None if draft.wheel else draft.version), len(groups))
+            known = unique.get(draft.id)
+            if known is None or (known.flaw is not None and fault is None):  # one wheel may stand in two stacks
+                unique[draft.id] = structs.replace(draft, flaw=fault, group=group)
+        return list(unique.values())
 
     def torch(self, stack: Stack, processor: str) -> TorchStock | None:
         """Return the torch build that a stack means on this processor, None where there is none."""
@@ -111,8 +110,8 @@ class Catalog:
         """Yield every wheel of the index."""
         return (_wheel_stock(wheel) for wheel in self.wheel_index.wheels)
 
-    def versions(self, route: Route, torch: str, pin: str | None) -> tuple[str, ...]:
-        """Return the flash-attn versions to try beside a torch that no recipe lists, newest first."""
+    def versions(self, route: Route, xformers: str | None, pin: str | None) -> tuple[str, ...]:
+        """Return the flash-attn versions to try beside a torch that no recipe lists: those that its xformers takes, then others, newest first."""
         if route is Route.NONE:
             return ()
         if route is Route.SOURCE:
@@ -120,7 +119,10 @@ class Catalog:
         else:
             known = list(self._wheel_versions())
         allowed = tuple(version for version in known if drafts.wants(pin, version))
-        return allowed[:NEWEST_TRIED] if route is Route.SOURCE else allowed
+        if route is not Route.SOURCE:
+            return allowed
+        taken = sorted(allowed, key=lambda version: xformers is not None and not self.accepts(xformers, version))
+        return tuple(taken[:NEWEST_TRIED])
 
     @lru_cache(maxsize=1)  # noqa: B019 - a catalog lives as long as the process
     def _wheel_versions(self) -> tuple[str, ...]:
@@ -147,6 +149,11 @@ class Catalog:
         """Say whether xformers takes a flash-attn beside it; True for an xformers that is not known."""
         found = packages.xformers_release(xformers)
         return found is None or found.accepts_flash_attn(flash_attn_version)
+
+    def accepts_labelled(self, xformers: str, flash_attn_version: str) -> bool:
+        """Say whether xformers takes a flash-attn beside it whose version carries a label of its own."""
+        found = packages.xformers_release(xformers)
+        return found is None or (found.reads_labels and found.accepts_flash_attn(flash_attn_version))
 
     def xformers_pythons(self, xformers: str) -> tuple[str, ...]:
         """Return the Pythons that an xformers release has wheels for; empty where one wheel serves all."""
@@ -256,6 +263,7 @@ def _wheel_stock(wheel: wheel_index.Wheel) -> WheelStock:
         trust=Trust(wheel.trust),
         glibc=numbers(wheel.glibc)[:2] if wheel.glibc else None,
         archs=tuple(ComputeCapability.parse(arch) for arch in wheel.archs),
+        driver_cuda=wheel.driver_cuda,
     )
 
 

@@ -107,8 +107,10 @@ def driver_floor(here: Situation, draft: Draft) -> str | None:
     """Return the lowest driver that runs the plan, in the numbers of the column that applies."""
     if draft.torch.cuda is None or here.jetson or not here.gpu_needed:
         return None
-    floor = drivers.floor(draft.torch.cuda, windows=here.windows_driver)
-    return max(floor, first_driver(here) or floor, key=drivers.parse)
+    floors = [drivers.floor(draft.torch.cuda, windows=here.windows_driver), first_driver(here)]
+    if draft.wheel is not None and draft.wheel.driver_cuda:
+        floors.append(drivers.native_floor(draft.wheel.driver_cuda, windows=here.windows_driver))
+    return max(filter(None, floors), key=drivers.parse)
 
 
 def notes(machine: Machine, request: Request, judgement: Judgement, draft: Draft) -> Iterator[str]:
@@ -180,6 +182,8 @@ def _gpus(machine: Machine, judgement: Judgement, draft: Draft) -> Iterator[str]
 def _flash_attn(here: Situation, draft: Draft) -> Iterator[str]:
     if draft.wheel is not None and draft.wheel.trust is Trust.COMMUNITY:
         yield "This flash-attn wheel was built by a third party; its maker is named in its URL."
+    if draft.wheel is not None and draft.wheel.trust is Trust.WHEELHOUSE:
+        yield "This wheel was built before and lies in your wheelhouse; a lock with it serves the machines that see that folder."
     if draft.wheel is not None and draft.wheel.sha256 is None:
         yield "The wheel's sha256 is not known beforehand; it is recorded when the wheel is first fetched."
     if draft.source is not None and draft.torch.cxx_standard > draft.source.cxx_standard:

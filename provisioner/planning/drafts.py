@@ -130,7 +130,7 @@ def derived(catalog: Catalog, torch: TorchStock, route: Route, request: Request,
     if route is Route.SHIM:
         versions = adapters.versions(catalog, kernels, partner.xformers, request.flash_attn)
     else:
-        versions = catalog.versions(route, torch.torch, request.flash_attn)
+        versions = catalog.versions(route, partner.xformers, request.flash_attn)
     return Stack(
         route=route,
         torch=torch.torch,

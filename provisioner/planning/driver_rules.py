@@ -63,6 +63,14 @@ def compiles_ptx(situation: Situation, cuda: str | None) -> bool:
     return drivers.compiles_ptx_of(situation.driver, cuda, windows=situation.windows_driver)
 
 
+def wheel_driver(situation: Situation, cuda: str) -> str | None:
+    """Return the first driver that knows a CUDA version itself, None when this machine's is not older (or not known)."""
+    floor = drivers.native_floor(cuda, windows=situation.windows_driver)
+    if situation.driver is None or situation.jetson or not situation.gpu_needed:
+        return None
+    return floor if drivers.parse(situation.driver) < drivers.parse(floor) else None
+
+
 @lru_cache(maxsize=16384)
 def uncovered(capabilities: tuple[ComputeCapability, ...], archs: tuple[ComputeCapability, ...]) -> tuple[ComputeCapability, ...]:
     """Return the compute capabilities that no binary of ``archs`` runs on (same major, minor not above the GPU's)."""

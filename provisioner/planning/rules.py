@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from provisioner.planning.build_rules import build_rule, not_compilable, nvcc_rule, python_rule
-from provisioner.planning.driver_rules import compiles_ptx, driver_objection, jit_covered, uncovered
+from provisioner.planning.driver_rules import compiles_ptx, driver_objection, jit_covered, uncovered, wheel_driver
 from provisioner.planning.kernels import UNSLOTH, lacking
 from provisioner.planning.numbers import numbers
 from provisioner.planning.recipe import satisfies
@@ -137,6 +137,9 @@ def wheel_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
         return Verdict("kernels-missing", f"the wheel was built without {', '.join(absent)}, which this plan wants")
     if situation.glibc and wheel.glibc and situation.glibc < wheel.glibc:
         return _glibc("the wheel", wheel.glibc, situation.glibc)
+    if wheel.driver_cuda and (floor := wheel_driver(situation, wheel.driver_cuda)):
+        text = f"the wheel's kernels are compressed in a way that drivers before {floor} cannot read; this machine has {situation.driver}"
+        return Verdict("driver-too-old", text)
     return None
 
 

@@ -162,12 +162,12 @@ def knows_gpus(machine: Machine) -> bool:
     """Say whether the list of GPUs is an answer, so that an empty one means that there is none.
 
     A probe says so with the fault ``no-gpu``; facts that describe the whole platform but list no GPU and no driver say it too,
-    and so does a CPU build of torch.
+    and so does a CPU build of torch. Where flash-attn is installed, somebody had a GPU in mind.
     A fragment, such as one error message, does not: there the GPU is simply not stated.
     """
     if machine.gpus or any(fault.code == "no-gpu" for fault in machine.faults):
         return True
-    if machine.driver.version is not None:
+    if machine.driver.version is not None or machine.software.flash_attn is not None:
         return False
     platform = machine.platform
     windows = (platform.os or "").lower().startswith(("windows", "microsoft windows")) or platform.system == "windows"

@@ -31,7 +31,8 @@ class TorchStock(msgspec.Struct, frozen=True):
 
 class WheelStock(msgspec.Struct, frozen=True):
     """One flash-attn wheel. ``cuda`` is ``(12,)`` where the name gives the major alone; ``abi`` is the label in the name (None without
-    one), ``real_abi`` what the wheel has. ``kernels`` and ``key`` (of its build) are known of wheels of the own wheelhouse alone."""
+    one), ``real_abi`` what the wheel has; ``driver_cuda`` is the CUDA that the driver must know itself. ``kernels`` and ``key`` (of its
+    build) are known of wheels of the own wheelhouse alone."""
 
     version: str
     cuda: tuple[int, ...]
@@ -49,6 +50,7 @@ class WheelStock(msgspec.Struct, frozen=True):
     archs: tuple[ComputeCapability, ...]
     kernels: KernelSelection | None = None
     key: str = ""
+    driver_cuda: str | None = None
 
 
 class ReleaseStock(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from provisioner.machine.facts import Machine
 from provisioner.planning.catalog import Catalog
 from provisioner.planning.drafts import tag, wheel_id
-from provisioner.planning.driver_rules import driver_objection, uncovered
+from provisioner.planning.driver_rules import driver_objection, uncovered, wheel_driver
 from provisioner.planning.judging import choose_recipes
 from provisioner.planning.numbers import numbers
 from provisioner.planning.plan import visible
@@ -80,6 +80,8 @@ def _system_reason(here: Situation, wheel: WheelStock) -> Verdict | None:
     cuda = f"{wheel.cuda[0]}.{wheel.cuda[1] if len(wheel.cuda) > 1 else 0}" if wheel.cuda else None
     if wheel.cuda and wheel.cuda[0] >= 11 and (objection := driver_objection(here, cuda)):
         return Verdict("driver-too-old", objection)
+    if wheel.driver_cuda and (newer := wheel_driver(here, wheel.driver_cuda)):
+        return Verdict("driver-too-old", f"its kernels are compressed in a way that drivers before {newer} cannot read")
     return None
 
 

@@ -103,3 +103,18 @@ def test_a_wheel_of_the_own_wheelhouse_is_taken_and_named_by_its_file(
     assert (plan["route"], plan["flash_attn"]["trust"], plan["flash_attn"]["sha256"]) == ("wheel", "wheelhouse", stored.sha256)
     assert plan["flash_attn"]["url"].startswith("file://")
     assert plan["flash_attn"]["filename"] == stored.path.name
+
+
+def test_a_recipe_of_the_users_folder_plans_its_machines(
+    box: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], repository: Path
+) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    text = (repository / "recipes" / "ampere.toml").read_text(encoding="utf-8")
+    (folder / "house.toml").write_text(
+        text.replace('name = "ampere"', 'name = "house"').replace(">=8.0", ">=9.0", 1), encoding="utf-8"
+    )
+    assert _run(["plan", "--machine", box, "--recipes", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["recipe"] == "house"
+    assert _run(["plan", "--machine", box, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["recipe"] == "ampere"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,6 +183,48 @@ def test_a_full_disk_is_the_cause(python: Path) -> None:
     full = replace(inventory, disks={"tmp": Disk("/tmp", 3, 4096)})
     findings = diagnose(Machine(), full)
     assert next(finding.code for finding in findings if finding.primary) == "disk-or-tmp-full"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 600 MiB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = os.getuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600m", "none", folder], check=False)
+    if not mounted or mounted.returncode:
+        pytest.skip("a file system of one's own takes root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_really_full_disk_is_found_and_emptied_of_its_cache(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = make_venv(tmp_path / "withpip")
+    cached = small_disk / "pip" / "http" / "0" / "body"
+    cached.parent.mkdir(parents=True)
+    with cached.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 200 * 2**20)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(small_disk))
+    _, findings = examine(python)
+    assert next(finding.code for finding in findings if finding.primary) == "disk-or-tmp-full"
+    assert "disk-or-tmp-full" not in repaired(python, findings)
+    assert not cached.exists()
+
+
+def test_an_import_that_hangs_on_the_lock_of_a_dead_build_is_repaired(
+    python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "extensions" / "py311_cpu" / "fused" / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
+    body = f"import os, time\nwhile os.path.exists({str(lock)!r}):\n    time.sleep(0.1)\n"
+    install(python, make_wheel(tmp_path, "bitsandbytes", "0.50.2", {"bitsandbytes/__init__.py": body}))
+    _, findings = examine(python, seconds=4)
+    assert {"import-hangs", "stale-build-lock"} <= codes(findings)
+    assert not {"import-hangs", "stale-build-lock"} & repaired(python, findings)
+    uninstall(python, "bitsandbytes")
 
 
 def test_what_the_emitted_script_prints_is_read_as_a_report(python: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from provisioner.codec import from_builtins
 from provisioner.diagnosing import hangs
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.child import unsloth_diagnose
-from provisioner.diagnosing.inventory import Attempt, Lock
+from provisioner.diagnosing.inventory import Attempt, Lock, Waits
 from provisioner.diagnosing.running import of_py_spy, watch
 from tests.diagnosing.memory.test_observed import started
 
@@ -154,9 +154,16 @@ def test_work_is_not_called_a_hang(attempts: tuple[Places, dict[str, Attempt]]) 
     assert hangs.judge("import of it", 5, moved).code == "import-slow"
 
 
-def test_a_thread_stuck_in_the_driver_is_the_drivers() -> None:
-    from provisioner.diagnosing.inventory import Waits
+def test_an_import_that_gets_on_slowly_on_a_crowded_machine_is_not_hung() -> None:
+    def judged(cpu: float) -> str:
+        waits = Waits("S (sleeping)", call="futex", cpu=cpu)
+        return hangs.judge("import of torch", 25, hangs.Evidence(("line 1",), ("line 9",), waits)).code
 
+    assert judged(0.08) == "import-slow"
+    assert judged(0.0) == "import-hangs"
+
+
+def test_a_thread_stuck_in_the_driver_is_the_drivers() -> None:
     stuck = Waits("S (sleeping)", call="futex", stuck=("python < nvidia_ioctl < os_acquire_rwlock_write",), cpu=0.0)
     seen = hangs.Evidence(('File "x/huggingface_hub/file_download.py", line 1 in http_get',), (), stuck)
     wait = hangs.reason(seen)

@@ -73,3 +73,8 @@ def test_a_false_label_is_believed_only_where_torch_had_the_old_abi(
 def test_a_file_named_as_another_version_than_its_release_is_marked() -> None:
     found = name("cu13torch2.9cxx11abiTRUE")
     assert wheel_rules.traps(found, wheel_rules.OFFICIAL, "v2.8.3.post1") == (wheel_rules.MISNAMED,)
+
+
+@pytest.mark.parametrize(("version", "cuda"), [("2.8.1", "12.4"), ("2.8.0.post2", None), ("2.8.2", None), ("2.8.3", None)])
+def test_kernels_of_281_alone_are_compressed_for_newer_drivers(version: str, cuda: str | None) -> None:
+    assert wheel_rules.driver_cuda(name("cu12torch2.8cxx11abiTRUE", version)) == cuda

@@ -150,6 +150,13 @@ def test_the_adapters_version_lies_in_the_range_of_the_xformers_beside_it(stack:
         assert stack.xformers is None or _labelled_is_accepted(stack.xformers, version)
 
 
+def test_beside_an_xformers_that_reads_versions_as_numbers_there_is_no_adapter(plan: Callable[..., Plan]) -> None:
+    """xformers 0.0.31.post1 ops/fmha/flash.py: int("0+aten") is a ValueError, so `import xformers.ops` would fail."""
+    for box in (T4, V100):
+        chosen = plan(box, torch="2.7")
+        assert (chosen.route, chosen.attention) == (Route.NONE, "xformers")
+
+
 @pytest.mark.parametrize("xformers", XFORMERS)
 def test_for_any_xformers_a_base_is_found_or_none_is_claimed(xformers: str, catalog: Catalog) -> None:
     for version in adapters.versions(catalog, ("aten",), xformers):

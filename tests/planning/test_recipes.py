@@ -113,6 +113,17 @@ def test_a_bad_recipe_is_named_with_its_fault(tmp_path: Path, change: tuple[str,
     assert any(fault in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("version", "fault"), [("2.8.3+volta", "no version 2.8.3+volta"), ("2.8.3", "no version 2.8.3"), ("2.8.3+aten", None)]
+)
+def test_an_adapter_that_a_recipe_names_must_exist(tmp_path: Path, version: str, fault: str | None) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE.replace('route = "wheel"', 'route = "shim"').replace('["2.8.3"]', f'["{version}"]'))
+    problems = check_file(path)
+    assert bool(problems) is (fault is not None)
+    assert fault is None or any(fault in problem for problem in problems)
+
+
 def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
         pick(load_recipes(plugins=False), "amper")

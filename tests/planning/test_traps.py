@@ -110,6 +110,32 @@ def test_28x_wheels_need_glibc_232(plan: Callable[..., Plan], glibc: str, fits: 
     assert (code_of(chosen, "wheel:2.8.3+cu12torch2.9") == {"glibc-too-old"}) is not fits
 
 
+@pytest.mark.parametrize(
+    ("driver", "wsl", "fits"),
+    [("535.247.01", "no", False), ("550.54.14", "no", True), ("551.61", "2", True), ("537.13", "2", False)],
+)
+def test_the_compressed_kernels_of_281_need_a_driver_that_knows_cuda_124(
+    plan: Callable[..., Plan], driver: str, wsl: str, fits: bool
+) -> None:
+    """flash-attention#1749, #1750: `device kernel image is invalid` with driver 535; setup.py of 2.8.1 has -compress-mode=size, 2.8.2 has not."""
+    chosen = plan(machine("NVIDIA GeForce RTX 3060=8.6", driver, "2.35", wsl=wsl), torch="2.10", build=BuildChoice.AUTO)
+    assert ("chosen" in code_of(chosen, "wheel:2.8.1+cu12torch2.10")) is fits
+    if not fits:
+        assert code_of(chosen, "wheel:2.8.1+cu12torch2.10") == {"driver-too-old"}
+
+
+def test_a_wheel_that_stands_in_two_stacks_is_found_by_a_pin_on_the_second(plan: Callable[..., Plan]) -> None:
+    """flash-attention#2016: torch 2.7.1 for CUDA 12.8 on Python 3.10 with the wheel of 2.8.0.post2, which the recipe lists for 12.6."""
+    chosen = plan(machine("NVIDIA GeForce RTX 5090=12.0", "580.65.06"), torch="2.7.1", cuda="12.8", python="3.10")
+    assert (chosen.route, chosen.flash_attn and chosen.flash_attn.version) == (Route.WHEEL, "2.8.0.post2")
+
+
+def test_a_build_beside_an_older_xformers_takes_the_newest_release_in_its_range(plan: Callable[..., Plan]) -> None:
+    """xformers 0.0.30 (torch 2.7.0) takes 2.7.1 to 2.7.4: the six newest releases are all above it."""
+    chosen = plan(machine("NVIDIA GeForce RTX 5090=12.0", "580.65.06"), torch="2.7.0", cuda="12.8", build=BuildChoice.ALWAYS)
+    assert (chosen.route, chosen.flash_attn and chosen.flash_attn.version) == (Route.SOURCE, "2.7.4.post1")
+
+
 def test_no_wheel_is_used_with_another_torch_minor(plan: Callable[..., Plan]) -> None:
     """flash-attention#931: wheels are for the torch that they were built with; the ABI broke between 2.9 and 2.10."""
     chosen = plan(RTX4090, torch="2.10")

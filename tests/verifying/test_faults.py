@@ -22,7 +22,7 @@ CLAIMED = Expectation(
     "flash-attn",
     head_dims=(32, 64),
     dtypes=("fp16",),
-    features=("backward", "varlen", "local", "softcap", "uneven", "dropout"),
+    features=("backward", "varlen", "local", "softcap", "uneven", "dropout", "kvcache"),
     imports=("torch", "flash_attn"),
 )
 

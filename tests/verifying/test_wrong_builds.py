@@ -29,7 +29,6 @@ def named(fault: Fault) -> str:
 @pytest.mark.parametrize("fault", FAULTS, ids=named)
 def test_each_fault_changes_units_that_the_build_has(fault: Fault) -> None:
     units = [Path(kernel.unit(RELEASE)).stem for kernel in select(RELEASE, KERNELS).compiled]
-    assert len(units) == 6
     if fault.changes:
         assert sum(unit.startswith(fault.changes) for unit in units) == 2
     assert fault.dropped is None or fault.dropped in units

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from provisioner.diagnosing.candidates import Candidate
-from provisioner.diagnosing.findings import Fix, Severity
+from provisioner.diagnosing.findings import Fix, Safety, Severity
 from provisioner.diagnosing.inventory import Inventory
 
 LEAST_FREE_MIB = 512
@@ -24,8 +26,28 @@ def _disk(inventory: Inventory) -> Iterator[Candidate]:
     full = [disk for disk in inventory.disks.values() if disk.free_mib < LEAST_FREE_MIB]
     if full:
         evidence = tuple(f"{disk.path}: {disk.free_mib} of {disk.total_mib} MiB free" for disk in full)
-        fix = Fix("free space, or point TMPDIR and the caches at a larger file system", "df -h")
+        fix = _emptied(inventory, {disk.device for disk in full}) or Fix(
+            "free space, or point TMPDIR and the caches at a larger file system", "df -h"
+        )
         yield Candidate("disk-or-tmp-full", 15, Severity.ERROR, "a file system that installs need is full", evidence, fix)
+
+
+WORTH_MIB = 100
+"""A cache smaller than this is not worth emptying."""
+
+
+def _emptied(inventory: Inventory, devices: set[int | None]) -> Fix | None:
+    """Emptying a package cache on a full file system is the one thing that loses nothing: what is needed is fetched again."""
+    commands = {
+        "pip": [inventory.python.executable, "-m", "pip", "cache", "purge"] if "pip" in inventory.packages else None,
+        "uv": [sys.executable, "-m", "uv", "cache", "clean"],
+    }
+    for name, cache in sorted(inventory.caches.items(), key=lambda item: -item[1].size_mib):
+        words = commands.get(name)
+        if words and cache.device in devices and cache.device is not None and cache.size_mib >= WORTH_MIB:
+            text = f"empty {name}'s cache, {cache.size_mib} MiB in {cache.path}: what is needed is fetched again"
+            return Fix(text, shlex.join(words), Safety.REVERSIBLE, automatic=True)
+    return None
 
 
 def _compiler(inventory: Inventory) -> Iterator[Candidate]:

@@ -11,6 +11,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+import time
 from typing import Any
 
 from provisioner.diagnosing.child.waits import command, read, run
@@ -58,16 +59,46 @@ def libcuda() -> dict[str, Any]:
     return found
 
 
+def cache_home() -> str:
+    """Return where caches lie: the user's, or the nearest directory above that exists."""
+    path = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return path if os.path.isdir(path) else os.path.expanduser("~")
+
+
+def caches() -> dict[str, Any]:
+    """Return the package caches that may be emptied: their paths and sizes, MiB, as far as counted in a second each."""
+    found = {}
+    for name, path in (("pip", os.environ.get("PIP_CACHE_DIR")), ("uv", os.environ.get("UV_CACHE_DIR"))):
+        path = path or os.path.join(cache_home(), name)
+        if os.path.isdir(path):
+            found[name] = {"path": path, "size_mib": size_of(path, 1.0) >> 20, "device": os.stat(path).st_dev}
+    return found
+
+
+def size_of(path: str, seconds: float) -> int:
+    """Return the bytes that the files under ``path`` take, counted for at most ``seconds``."""
+    total, deadline = 0, time.time() + seconds
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+            except OSError:
+                continue
+        if time.time() > deadline:
+            break
+    return total
+
+
 def disks() -> dict[str, Any]:
     """Return free and total MiB where environments, caches and temporary files lie."""
-    places = {"prefix": sys.prefix, "tmp": tempfile.gettempdir(), "cache": os.path.expanduser("~")}
+    places = {"prefix": sys.prefix, "tmp": tempfile.gettempdir(), "cache": cache_home()}
     found = {}
     for name, path in places.items():
         try:
             usage = shutil.disk_usage(path)
         except OSError:
             continue
-        found[name] = {"path": path, "free_mib": usage.free >> 20, "total_mib": usage.total >> 20}
+        found[name] = {"path": path, "free_mib": usage.free >> 20, "total_mib": usage.total >> 20, "device": os.stat(path).st_dev}
     return found
 
 

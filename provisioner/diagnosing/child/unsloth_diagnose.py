@@ -27,7 +27,7 @@ import threading
 import time
 from typing import Any
 
-from provisioner.diagnosing.child.surroundings import compile_error, disks, gpu_processes, gpus, host, libcuda
+from provisioner.diagnosing.child.surroundings import caches, compile_error, disks, gpu_processes, gpus, host, libcuda
 from provisioner.diagnosing.child.waits import cpu_seconds, read, run, waiting
 
 SCHEMA = 1
@@ -108,6 +108,7 @@ def inventory() -> dict[str, Any]:
         "compilers": {name: shutil.which(name) for name in ("cc", "gcc", "clang", "g++", "nvcc", "ptxas", "ninja")},
         "headers": os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")),
         "disks": disks(),
+        "caches": caches(),
         "locks": stale_locks(),
         "gpus": gpus(),
         "processes": gpu_processes(),

@@ -135,7 +135,8 @@ def claims_of_3(flags: dict[str, bool]) -> dict[str, Any]:
 
     dims = [dim for dim in (64, 96, 128, 192, 256) if has(f"HDIM{dim}")]
     dtypes = [name for name in ("fp16", "bf16") if name == "bf16" or has("FP16")]
-    features = [name for name in ("backward", "varlen", "local", "softcap") if has(name.upper())]
+    flagged = {"backward": "BACKWARD", "varlen": "VARLEN", "local": "LOCAL", "softcap": "SOFTCAP", "kvcache": "APPENDKV"}
+    features = [name for name, flag in flagged.items() if has(flag)]
     return {"head_dims": dims, "backward_head_dims": dims, "dtypes": dtypes, "features": features}
 
 
