@@ -105,7 +105,7 @@ def numerics(device: str, every: int = 1, max_dim: int = 256) -> dict[str, Any]:
         results.append({"case": case, "answer": answer, "error": max(errors), "right": right, "seconds": seconds})
     wrong = [result for result in results if not result["right"]]
     worst = {dtype: max((r["error"] for r in results if r["case"]["dtype"] == dtype), default=None) for dtype in LIMITS}
-    return {"version": flash_attn.__version__, "cases": len(results), "wrong": wrong, "worst": worst, "results": results}
+    return {"version": flash_attn.__build__, "cases": len(results), "wrong": wrong, "worst": worst, "results": results}
 
 
 def llama(attention: str, dtype: torch.dtype, device: str) -> Any:
@@ -170,7 +170,7 @@ def model(device: str, dtype: torch.dtype = torch.float16) -> dict[str, Any]:
         rehearse_without_gpu()
     exact = llama("sdpa", torch.float64, device)
     right = run_padded(exact, device)
-    found: dict[str, Any] = {"version": flash_attn.__version__, "dtype": str(dtype)}
+    found: dict[str, Any] = {"version": flash_attn.__build__, "dtype": str(dtype)}
     runs = {
         "sdpa padded": ("sdpa", run_padded),
         "padded": ("flash_attention_2", run_padded),
@@ -247,7 +247,7 @@ def speed(device: str, max_dim: int = 256) -> dict[str, Any]:
                     row[f"{name} fwd"] = milliseconds(partial(function, q, k, v))
                 row[f"{name} fwd+bwd"] = milliseconds(partial(forward_backward, function, (q, k, v), grad))
             rows.append(row)
-    return {"version": flash_attn.__version__, "device": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": rows}
+    return {"version": flash_attn.__build__, "device": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": rows}
 
 
 def main() -> int:

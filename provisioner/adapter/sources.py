@@ -24,10 +24,11 @@ def package_files(version: AdapterVersion) -> dict[str, bytes]:
 
 
 def _written(text: str, version: AdapterVersion) -> str:
-    """Return the source with its version line replaced."""
-    written, count = re.subn(r'^__version__ = ".*"$', f'__version__ = "{version}"', text, flags=re.MULTILINE)
-    assert count == 1, f"{_ABOUT} must have one line that sets __version__"
-    return written
+    """Return the source with its two version lines replaced: the base for those who compare it, and the whole."""
+    for name, value in (("__version__", version.base), ("__build__", str(version))):
+        text, count = re.subn(rf'^{name} = ".*"$', f'{name} = "{value}"', text, flags=re.MULTILINE)
+        assert count == 1, f"{_ABOUT} must have one line that sets {name}"
+    return text
 
 
 def sources_sha256() -> str:

@@ -127,6 +127,7 @@ def write_adapter(folder: Path, version: AdapterVersion, record: dict[str, Any],
         requirement = f"torch=={_torch_series(compiled)}.*"
     files[f"{dist_info}/METADATA"] = metadata(version, requirement)
     files[f"{dist_info}/WHEEL"] = packing.wheel_file(tag, pure=compiled is None)
+    files[f"{dist_info}/top_level.txt"] = b"flash_attn\n"  # by which Python 3.10 tells whose package it is; transformers asks
     files[f"{dist_info}/provenance.json"] = codec.to_json(record).encode()
     return packing.write_wheel(folder / f"flash_attn-{version}-{tag}.whl", dist_info, files, executable=executable)
 

@@ -12,6 +12,7 @@ import pytest
 from provisioner.adapter.kernels import AdapterVersion
 from provisioner.adapter.wheel import AdapterOrder, make_adapter
 from provisioner.building.build import BuiltWheel
+from provisioner.building.wheelhouse import Wheelhouse
 from provisioner.wheels.inspect import inspect
 from provisioner.wheels.torch_facts import read_torch
 from provisioner.wheels.verdict import Target, reject_reasons
@@ -25,13 +26,15 @@ import torch, flash_attn
 from flash_attn import _turing109
 kernels = _turing109._kernels()
 assert {"fwd", "bwd"} <= set(dir(kernels)), dir(kernels)
-print(flash_attn.__version__, *_turing109.archs())
+print(flash_attn.__build__, *_turing109.archs())
 """
 
 
 @pytest.fixture(scope="module")
-def built(python: Path, toolkit: Path) -> BuiltWheel:
-    return make_adapter(AdapterOrder(AdapterVersion.parse("2.8.3+turing109"), python, cuda_root=toolkit))
+def built(python: Path, toolkit: Path, tmp_path_factory: pytest.TempPathFactory) -> BuiltWheel:
+    store = Wheelhouse(tmp_path_factory.mktemp("wheelhouse"))
+    order = AdapterOrder(AdapterVersion.parse("2.8.3+turing109"), python, cuda_root=toolkit)
+    return make_adapter(order, wheelhouse=store)
 
 
 def test_every_unit_is_compiled_and_none_is_empty(built: BuiltWheel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -71,8 +72,16 @@ def test_it_says_what_it_is(tmp_path: Path) -> None:
     assert "Name: flash-attn\nVersion: 2.8.3+aten\n" in metadata
     assert "not Dao-AILab's flash-attn" in metadata
     assert "\nRequires-Dist: torch>=2.6\n" in metadata
-    assert '__version__ = "2.8.3+aten"' in read(wheel, "flash_attn/_about.py")
+    assert '\n__build__ = "2.8.3+aten"\n' in read(wheel, "flash_attn/_about.py")
+    assert read(wheel, "top_level.txt") == "flash_attn\n"
     assert "Root-Is-Purelib: true" in read(wheel, "WHEEL")
+
+
+def test_xformers_reads_the_version_as_three_numbers(tmp_path: Path) -> None:
+    order = AdapterOrder(AdapterVersion.parse("2.8.0+aten"))
+    about = read(make_adapter(order, wheelhouse=Wheelhouse(tmp_path)).path, "flash_attn/_about.py")
+    (version,) = re.findall(r'^__version__ = "(.*)"$', about, re.MULTILINE)
+    assert tuple(int(part) for part in version.split(".")) == (2, 8, 0)
 
 
 def test_its_record_claims_what_both_kernel_sets_compute(tmp_path: Path) -> None:

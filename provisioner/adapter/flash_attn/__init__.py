@@ -3,10 +3,10 @@
 The functions and their results are those of flash-attn 2.x; the kernels are PyTorch's memory-efficient attention (``aten``), and on
 Turing, where they were compiled in, those of flash-attn 1.0.9 (``turing109``). What neither can do (softcap, ALiBi, dropout patterns,
 bfloat16 below compute capability 8.0) raises an error. `kernels` says which set a call would take,
-`__version__` which are inside.
+`__build__` which are inside.
 """
 
-from ._about import __version__, kernels
+from ._about import __build__, __version__, kernels
 from .flash_attn_interface import (
     flash_attn_func,
     flash_attn_kvpacked_func,
@@ -18,6 +18,7 @@ from .flash_attn_interface import (
 )
 
 __all__ = [
+    "__build__",
     "__version__",
     "flash_attn_func",
     "flash_attn_kvpacked_func",

@@ -7,11 +7,12 @@ import torch
 from ._masks import Bounds, cut
 from ._problem import Problem, capability_of, choose
 
-__version__ = "2.8.3+aten"
-"""Written when the wheel is made: the flash-attn whose functions these are, and a label that names the kernels inside.
+__version__ = "2.8.3"
+"""The flash-attn whose functions these are, without the label, as in upstream's own wheels: xformers 0.0.30 and 0.0.31 read three numbers
+here, and later ones refuse what sorts above their range, as ``2.8.2+aten`` sorts above ``2.8.2``."""
 
-xformers compares it with the range that it knows, where ``2.8.2+aten`` is above ``2.8.2``.
-"""
+__build__ = "2.8.3+aten"
+"""The version of this distribution: its label names the kernels inside. Both lines are written when the wheel is made."""
 
 
 def kernels(
