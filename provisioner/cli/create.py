@@ -11,6 +11,7 @@ import click
 from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
 from provisioner.cli.selection import Selection, selecting
+from provisioner.cli.sources import mirroring
 
 if TYPE_CHECKING:
     from provisioner.environments.store import Environment
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--cuda-toolkit", metavar="DIR|index", help="Compile with this toolkit; `index` takes the package index's.")
 @click.option("--jobs", type=click.IntRange(1), help="Compile at most this many units at a time (fewer if memory is short).")
 @selecting
+@mirroring
 @speaking
 def command(
     name: str,
@@ -63,7 +65,7 @@ def command(
     with output.progress():
         machine = with_sources(selection.machine, settings, channels)
         require_index(machine)
-        lock, plan = _read_lock(lock_file) if lock_file else (None, _plan(machine, selection))
+        lock, plan = _read_lock(lock_file, machine) if lock_file else (None, _plan(machine, selection))
         if not output.as_json and not output.quiet:
             for line in plan_lines(machine, plan):
                 output.say(line)
@@ -87,12 +89,13 @@ def _plan(machine: Machine, selection: Selection) -> Plan:
     return make_plan(machine, selection.request, load_catalog(selection.recipe_dirs))
 
 
-def _read_lock(path: Path) -> tuple[Lock, Plan]:
+def _read_lock(path: Path, machine: Machine) -> tuple[Lock, Plan]:
     from provisioner.errors import UsageError
     from provisioner.locking.conda_lock_file import read_lock
     from provisioner.locking.lock import plan_of
+    from provisioner.locking.targets import lock_for
 
-    lock = read_lock(path)
+    lock = lock_for(read_lock(path), machine)
     plan = plan_of(lock)
     if plan is None:
         raise UsageError(
