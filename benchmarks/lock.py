@@ -3,7 +3,7 @@
     python benchmarks/lock.py
 
 conda-lock solves with its vendored resolvers: its list of manylinux tags is completed (4.0.3 lacks ``_2_27``, which torch's CUDA wheels
-have), and conda itself is tests/e2e/conda_shim.py, so that both solve the conda part with the same solver and the same metadata. Both ask the
+have), and conda itself is benchmarks/conda_on_snapshot.py, so that both solve the conda part with the same solver and the same metadata. Both ask the
 package index of this machine's settings. CPU seconds are those of the process and all that it started; cold is with empty caches, warm is
 the median of three more runs.
 """
@@ -96,7 +96,7 @@ def prepare(folder: Path) -> None:
     (folder / "virtual.yml").write_text(VIRTUAL)
     (folder / "mapping.json").write_text("{}")
     shim = folder / "conda"
-    shim.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT / "tests/e2e/conda_shim.py"} "$@"\n')
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT / "benchmarks/conda_on_snapshot.py"} "$@"\n')
     shim.chmod(0o755)
 
 
@@ -136,12 +136,14 @@ def main() -> None:
     (cold, warm), (their_cold, their_warm) = ours, other
     ratios = (their_cold.cpu / cold.cpu, their_cold.wall / cold.wall, their_warm.cpu / warm.cpu, their_warm.wall / warm.wall)
     print(f"{'times less':<26}" + "".join(f"{ratio:>{width}.1f}" for ratio, width in zip(ratios, (11, 12, 11, 12), strict=True)))
-    differing = {
-        key: (mine.get(key), conda_lock.get(key)) for key in {*mine, *conda_lock} if mine.get(key) != conda_lock.get(key)
-    }
-    print(f"{len(mine)} and {len(conda_lock)} packages, {len(differing)} of them in different versions")
-    for (manager, package), (here, there) in sorted(differing.items()):
-        print(f"  {manager} {package}: {here} here, {there} there")
+    both = sorted(mine.keys() & conda_lock.keys())
+    differing = [key for key in both if mine[key] != conda_lock[key]]
+    print(f"{len(both)} packages in both, {len(differing)} of them in different versions")
+    for manager, package in differing:
+        print(f"  {manager} {package}: {mine[manager, package]} here, {conda_lock[manager, package]} there")
+    for label, only in (("provision", mine.keys() - conda_lock.keys()), ("conda-lock", conda_lock.keys() - mine.keys())):
+        if only:
+            print(f"only by {label}: {', '.join(sorted(f'{manager} {package}' for manager, package in only))}")
 
 
 if __name__ == "__main__":
