@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +37,23 @@ MIRRORS_VARIABLE = "PROVISION_MIRRORS"
 """Pairs ``PREFIX=REPLACEMENT`` separated by white space, e.g. ``https://github.com=https://mirror.example/github``."""
 
 
+mirrors: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("mirrors", default=())
+"""Pairs (prefix, replacement) of a chosen mirror (``--mirror``); the user's variable goes before them."""
+
+INDEX_FILE = re.compile(r"https://[^/]+/packages(/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+)")
+"""A file of the package index, wherever it is served: its mirrors keep this path, which holds the file's hash."""
+
+INDEX_FILES = "index-files:"
+"""The prefix in `mirrors` that stands for every URL of the form `INDEX_FILE`."""
+
+
+def mirror_pairs() -> tuple[tuple[str, str], ...]:
+    """Return what is replaced by what, the user's own first; no prefix ends in a slash."""
+    stated = (pair.partition("=")[::2] for pair in os.environ.get(MIRRORS_VARIABLE, "").split())
+    pairs = [*((prefix, replacement) for prefix, replacement in stated if replacement), *mirrors.get()]
+    return tuple((prefix.rstrip("/"), replacement.rstrip("/")) for prefix, replacement in pairs)
+
+
 def mirrored(url: str) -> str:
     """Return where ``url`` is really fetched from: a bundle's copy, or else the user's mirrors replace its beginning.
 
@@ -43,10 +61,19 @@ def mirrored(url: str) -> str:
     """
     if (copy := (at_hand.get() or {}).get(url)) is not None:
         return copy.as_uri()
-    for pair in os.environ.get(MIRRORS_VARIABLE, "").split():
-        prefix, _, replacement = pair.partition("=")
-        if replacement and url.startswith(prefix.rstrip("/") + "/"):
-            return replacement.rstrip("/") + url[len(prefix.rstrip("/")) :]
+    for prefix, replacement in mirror_pairs():
+        if url.startswith(prefix + "/"):
+            return replacement + url[len(prefix) :]
+        if prefix == INDEX_FILES and (match := INDEX_FILE.fullmatch(url)):
+            return replacement + match[1]
+    return url
+
+
+def canonical(url: str, beside: str) -> str:
+    """Return the canonical URL of a file that was found at ``url``, on the mirror of the site on which ``beside`` lies."""
+    for prefix, replacement in mirror_pairs():
+        if beside.startswith(prefix + "/"):
+            return prefix + url[len(replacement) :] if url.startswith(replacement + "/") else url
     return url
 
 

@@ -9,13 +9,54 @@ from __future__ import annotations
 import configparser
 import os
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from provisioner import download
 from provisioner.compat import tomllib
 
 TORCH_INDEX = "https://download.pytorch.org/whl"
 """PyTorch's own indexes lie below it, one per CUDA build: ``…/cu126``, ``…/cpu`` (pytorch.org, "Get started", read 2026-11-24)."""
+
+TORCH_INDEX_VARIABLE = "PROVISION_TORCH_INDEX"
+"""Another place of all of PyTorch's indexes, as ``https://mirror.example/whl``; the lock then states its URLs."""
+
+JETSON_INDEX = "https://pypi.jetson-ai-lab.io"
+"""The community's index of builds for JetPack, one below it for each: ``…/jp6/cu126`` (its users' install lines, read 2026-11-25)."""
+
+chosen_index: ContextVar[str | None] = ContextVar("chosen_index", default=None)
+"""The package index of a chosen mirror (``--mirror``), which goes before what the user's files say."""
+
+flat_torch_index: ContextVar[bool] = ContextVar("flat_torch_index", default=False)
+"""True while the chosen mirror serves PyTorch's wheels as one page of links for each CUDA, not as an index."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorchIndex:
+    """An index that serves torch's builds for one CUDA, at ``url`` for this user; ``flat`` is a page of links to all of them."""
+
+    url: str
+    canonical: str
+    flat: bool = False
+
+
+def torch_index(name: str) -> TorchIndex:
+    """Return the index of that name (``cu126``, ``cpu``, ``jetson/jp6/cu126``, or a URL), as the user's settings and mirrors have it."""
+    if "://" in name:
+        return TorchIndex(name, name)
+    family, _, rest = name.partition("/")
+    if family == "jetson":
+        url = f"{JETSON_INDEX}/{rest}"
+        return TorchIndex(download.mirrored(url), url)
+    if stated := os.environ.get(TORCH_INDEX_VARIABLE):
+        url = f"{stated.rstrip('/')}/{name}"
+        return TorchIndex(url, url)
+    url = f"{TORCH_INDEX}/{name}"
+    served = download.mirrored(url)
+    flat = served != url and flat_torch_index.get()
+    return TorchIndex(f"{served}/" if flat else served, url, flat)  # links are relative to the page, which is a folder
+
 
 _UV_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX")
 _UV_INDEX_KEYS = ("index", "index-url", "extra-index-url", "find-links", "no-index")
@@ -70,6 +111,8 @@ def read_index_settings(
     """Return the index settings of this user; unreadable files count as absent, as they do for pip."""
     environ = os.environ if environ is None else environ
     home = Path.home() if home is None else home
+    if (mirror := chosen_index.get()) is not None:
+        return IndexSettings("mirror", mirror)
     uv_default = _uv_setting(environ, home, etc)
     if uv_default is not None:
         return uv_default
@@ -92,13 +135,20 @@ def read_index_settings(
     )
 
 
+def settings_files(environ: Mapping[str, str] | None = None, *, home: Path | None = None, etc: Path = Path("/etc")) -> list[Path]:
+    """Return the files that uv itself reads its settings from, the winning one first, whether or not they exist."""
+    environ = os.environ if environ is None else environ
+    home = Path.home() if home is None else home
+    if named := environ.get("UV_CONFIG_FILE"):
+        return [Path(named)]
+    return [Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv" / "uv.toml", etc / "uv" / "uv.toml"]
+
+
 def _uv_setting(environ: Mapping[str, str], home: Path, etc: Path) -> IndexSettings | None:
     """Return settings that uv itself will read, so that messages can name the index; None when uv has none."""
     if any(environ.get(name) for name in _UV_INDEX_VARIABLES):
         return IndexSettings("uv", environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or None)
-    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv" / "uv.toml"
-    named = environ.get("UV_CONFIG_FILE")
-    for path in (Path(named),) if named else (config, etc / "uv" / "uv.toml"):
+    for path in settings_files(environ, home=home, etc=etc):
         try:
             data = tomllib.loads(path.read_text())
         except (OSError, ValueError):

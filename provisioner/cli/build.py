@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from provisioner.cli.options import speaking
+from provisioner.cli.sources import mirroring
 
 if TYPE_CHECKING:
     from provisioner.building.build import BuildOrder, BuiltWheel, Prepared
@@ -69,6 +70,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, values: tuple[s
 @click.option("--jobs", "-j", type=click.IntRange(1), help="At most so many units at once (fewer when memory is short).")
 @click.option("--dry-run", is_flag=True, help="Print what would be compiled and what it costs; compile nothing.")
 @click.option("--output-dir", "-o", type=click.Path(file_okay=False, path_type=Path), help="Copy the wheel there.")
+@mirroring
 @speaking
 def command(*, output: Output, offline: bool, yes: bool, dry_run: bool, output_dir: Path | None, **options: Any) -> None:
     """Compile flash-attn for the torch of one interpreter: only the architectures and kernels asked for, never twice.

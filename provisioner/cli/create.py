@@ -14,6 +14,7 @@ from provisioner import paths
 from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
 from provisioner.cli.selection import Selection, selecting
+from provisioner.cli.sources import mirroring
 
 if TYPE_CHECKING:
     from provisioner.environments.bundle_opening import OpenBundle
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--cuda-toolkit", metavar="DIR|index", help="Compile with this toolkit; `index` takes the package index's.")
 @click.option("--jobs", type=click.IntRange(1), help="Compile at most this many units at a time (fewer if memory is short).")
 @selecting
+@mirroring
 @speaking
 def command(
     name: str,

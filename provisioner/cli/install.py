@@ -10,6 +10,7 @@ import click
 from provisioner import paths
 from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
+from provisioner.cli.sources import mirroring
 
 
 @click.command("install")
@@ -26,6 +27,7 @@ from provisioner.cli.options import speaking
 @click.option("--jobs", type=click.IntRange(1), help="Compile at most this many units at a time.")
 @click.option("--no-verify", is_flag=True, help="Do not check the result.")
 @click.option("--dry-run", is_flag=True, help="Say what would be installed.")
+@mirroring
 @speaking
 def command(
     python: Path | None,

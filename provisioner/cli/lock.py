@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -11,64 +14,211 @@ from provisioner import paths
 from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
 from provisioner.cli.selection import Selection, selecting
+from provisioner.cli.sources import mirroring
+from provisioner.errors import UsageError
+
+if TYPE_CHECKING:
+    from provisioner.locking.values import Lock
+    from provisioner.machine.facts import Machine
+    from provisioner.planning.values import Plan
+
+F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+FORMATS = click.Choice(["explicit", "environment.yml", "pylock"])
+
+
+def _stacked(function: F, options: tuple[Callable[[F], F], ...]) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def writing(function: F) -> F:
+    """Add the options on what is written: the file, further formats, and from which lock."""
+    return _stacked(
+        function,
+        (
+            click.option("-o", "--output-file", type=PATH, default="conda-lock.yml", show_default=True, metavar="FILE"),
+            click.option("--format", "formats", type=FORMATS, multiple=True, help="Write this beside FILE as well (repeatable)."),
+            click.option("--from", "source", type=PATH, metavar="LOCK", help="Resolve nothing: write the formats of this lock."),
+        ),
+    )
+
+
+def targeting(function: F) -> F:
+    """Add the options on what is locked for, beyond the machine that the selection names."""
+    platform = "Lock for this platform: linux-64, linux-aarch64 (repeatable)."
+    return _stacked(
+        function,
+        (
+            click.option("--platform", "platforms", multiple=True, metavar="NAME", help=platform),
+            click.option("--gpu-class", "classes", multiple=True, metavar="sm_XX", help="Lock for this GPU class (repeatable)."),
+        ),
+    )
+
+
+def drawing(function: F) -> F:
+    """Add the options on where packages come from."""
+    channel = "Solve the conda part against this channel (repeatable)."
+    return _stacked(
+        function,
+        (
+            click.option("--channel", "channels", multiple=True, metavar="NAME|URL|PATH", help=channel),
+            click.option("--exclude-newer", metavar="DATE", help="Take nothing published after this date (YYYY-MM-DD)."),
+            click.option("--refresh", is_flag=True, help="Ask every index again: reuse no answer of the last ten minutes."),
+            click.option(
+                "--cuda-toolkit", metavar="DIR|index", help="Compile with this toolkit; `index` takes the package index's."
+            ),
+        ),
+    )
+
+
+def comparing(function: F) -> F:
+    """Add the options that start from a lock which is there."""
+    return _stacked(
+        function,
+        (
+            click.option(
+                "--update", "moving", multiple=True, metavar="PKG", help="Move this package in FILE, the rest only if it must."
+            ),
+            click.option(
+                "--check", "checked", metavar="FILE|NAME", help="Say whether this lock, or environment, is still right."
+            ),
+            click.option("--diff", "compared", type=PATH, metavar="OLD", help="Say what changed from OLD to NEW."),
+        ),
+    )
 
 
 @click.command("lock")
-@click.option("-o", "--output-file", type=click.Path(path_type=Path), default="conda-lock.yml", show_default=True, metavar="FILE")
-@click.option(
-    "--channel",
-    "channels",
-    multiple=True,
-    metavar="NAME|URL|PATH",
-    help="Solve the conda part against this channel (repeatable).",
-)
-@click.option("--exclude-newer", metavar="DATE", help="Take nothing published after this date (YYYY-MM-DD).")
-@click.option("--cuda-toolkit", metavar="DIR|index", help="Compile with this toolkit; `index` takes the package index's.")
+@click.argument("new", type=PATH, required=False)
+@writing
+@targeting
+@drawing
+@comparing
 @selecting
+@mirroring
 @speaking
 def command(
+    new: Path | None,
     output_file: Path,
+    formats: tuple[str, ...],
+    source: Path | None,
+    platforms: tuple[str, ...],
+    classes: tuple[str, ...],
     channels: tuple[str, ...],
     exclude_newer: str | None,
+    refresh: bool,
     cuda_toolkit: str | None,
+    moving: tuple[str, ...],
+    checked: str | None,
+    compared: Path | None,
     selection: Selection,
     output: Output,
     offline: bool,
     yes: bool,
-) -> None:
-    """Resolve everything that the plan needs and write FILE, which `provision create --lock` and conda-lock install."""
-    from provisioner.cli.plan_text import plan_lines
-    from provisioner.cli.sources import require_index, with_sources
-    from provisioner.environments.toolkit import requirements
-    from provisioner.indexes import read_index_settings
-    from provisioner.locking.conda_lock_file import write_lock
-    from provisioner.locking.lock import LockOptions, make_lock
+) -> int:
+    """Resolve everything that the plan needs and write FILE, which `provision create --lock` and conda-lock install.
+
+    With --check, --diff or --from nothing is resolved. NEW is for --diff: what OLD is compared with, FILE where it is left out.
+    """
+    from provisioner.cli import lock_reports
+    from provisioner.locking.resolution import refresh as asking_again
+
+    if new is not None and compared is None:
+        raise UsageError(f"unexpected argument {new}", hints=[f"to write there: provision lock -o {new}"])
+    if checked is not None:
+        return lock_reports.check(checked, selection, output)
+    if compared is not None:
+        return lock_reports.difference(compared, new or output_file, output)
+    if source is not None:
+        return lock_reports.converted(source, formats, output)
+    drawn = _Drawn(channels, _date(exclude_newer), cuda_toolkit, conda_needed=bool(platforms))
+    with ExitStack() as stack:
+        stack.enter_context(output.progress())
+        stack.callback(asking_again.reset, asking_again.set(refresh))
+        if moving:
+            results = [lock_reports.moved(output_file, moving, selection, drawn)]
+        else:
+            results = _locks(selection, platforms, classes, drawn)
+        files = _write([lock for _, _, lock in results], output_file, formats)
+    return lock_reports.written(results, files, output)
+
+
+class _Drawn:
+    """Where packages come from: channels, date and toolkit of this run; ``lock`` makes one lock from them."""
+
+    def __init__(
+        self, channels: tuple[str, ...], exclude_newer: dt.datetime | None, toolkit: str | None, *, conda_needed: bool
+    ) -> None:
+        from provisioner.indexes import read_index_settings
+
+        self.channels, self.exclude_newer, self.toolkit, self.conda_needed = channels, exclude_newer, toolkit, conda_needed
+        self.settings = read_index_settings()
+
+    def reached(self, machine: Machine, selection: Selection) -> Machine:
+        """Return the machine with what answers; a channel that does not matters to `create`, not here: there is the snapshot."""
+        from dataclasses import replace
+
+        from provisioner.cli.sources import require_index, with_sources
+
+        found = with_sources(machine, self.settings, self.channels)
+        require_index(found)
+        if self.channels or selection.request.backend != "conda":
+            return found
+        untried = tuple(
+            replace(each, reachable=None) if each.name == "conda-channel" and not each.reachable else each
+            for each in found.sources
+        )
+        return replace(found, sources=untried)
+
+    def lock(self, plan: Plan, machine: Machine, previous: Lock | None = None, moving: tuple[str, ...] = ()) -> Lock:
+        from provisioner.environments.toolkit import requirements
+        from provisioner.locking.lock import LockOptions, make_lock
+
+        options = LockOptions(
+            self.channels,
+            self.exclude_newer,
+            requirements(plan, machine, self.toolkit),
+            conda_needed=self.conda_needed,
+            previous=previous,
+            moving=moving,
+        )
+        return make_lock(plan, machine, self.settings, options)
+
+
+def _locks(
+    selection: Selection, platforms: tuple[str, ...], classes: tuple[str, ...], drawn: _Drawn
+) -> list[tuple[Machine, Plan, Lock]]:
+    from provisioner.cli.lock_targets import machines
     from provisioner.planning.catalog import load_catalog
     from provisioner.planning.plan import make_plan
 
-    settings = read_index_settings()
-    with output.progress():
-        machine = with_sources(selection.machine, settings, channels)
-        require_index(machine)
-        plan = make_plan(machine, selection.request, load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir()))
-        toolchain = requirements(plan, machine, cuda_toolkit)
-        options = LockOptions(channels, _date(exclude_newer), toolchain)
-        lock = make_lock(plan, machine, settings, options)
-        write_lock(lock, output_file)
-    if output.as_json:
-        output.document(machine=machine, plan=plan, lock={"path": str(output_file.absolute()), "packages": len(lock.packages)})
-        return
-    if output.quiet:
-        return
-    for line in plan_lines(machine, plan):
-        output.say(line)
-    conda, pip = len([package for package in lock.packages if package.manager == "conda"]), len(lock.of("pip"))
-    output.say(f"{'lock':<13}{output_file}: {conda} conda packages, {pip} from the package index, each with its sha256")
+    reached = drawn.reached(selection.machine, selection)
+    catalog = load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir())
+    results = []
+    for machine in machines(reached, platforms, classes):
+        plan = make_plan(machine, selection.request, catalog)
+        results.append((machine, plan, drawn.lock(plan, machine)))
+    return results
+
+
+def _write(locks: list[Lock], output_file: Path, formats: tuple[str, ...]) -> list[tuple[Path, Lock]]:
+    """Write as few files as hold these locks, the asked formats beside them, and return the lock files."""
+    from provisioner.cli.lock_reports import write_formats
+    from provisioner.locking.conda_lock_file import write_lock
+    from provisioner.locking.targets import file_of, joined
+
+    together = joined(locks)
+    files = []
+    for lock in together:
+        path = file_of(output_file, lock, len(together))
+        write_lock(lock, path)
+        write_formats(lock, path, formats)
+        files.append((path, lock))
+    return files
 
 
 def _date(text: str | None) -> dt.datetime | None:
-    from provisioner.errors import UsageError
-
     if text is None:
         return None
     try:

@@ -122,6 +122,11 @@ def select_machine(
     return machine
 
 
+def machine_for(machine: Machine, gpus: tuple[str, ...]) -> Machine:
+    """Return ``machine`` with these GPUs, by name or architecture, and the driver that it has."""
+    return _for_gpus(machine, tuple(gpu_named(name) for name in gpus), machine.driver.version)
+
+
 def gpu_named(name: str) -> Gpu:
     """Return the GPU that a name or an architecture means. Raise `UsageError` with near names for an unknown one."""
     from provisioner.capability import ComputeCapability

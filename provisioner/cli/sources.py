@@ -1,17 +1,79 @@
-"""Asking the package sources whether they answer, so that planning can take it as a fact."""
+"""Where packages come from in this run: the user's mirrors, and whether each source answers, so that planning can take it as a fact."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import click
+
 from provisioner import download
-from provisioner.errors import SourceUnreachable
+from provisioner.errors import SourceUnreachable, UsageError
 from provisioner.indexes import IndexSettings
 from provisioner.machine.facts import Machine
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 SECONDS = 10.0
 """How long a source may take to answer before it counts as unreachable."""
+
+
+def mirroring(function: F) -> F:
+    """Add ``--mirror NAME``; while the command runs, that mirror and those of the user's ``.condarc`` are used. Stands above ``@speaking``."""
+
+    @click.option("--mirror", metavar="NAME", help="Fetch through this mirror where it has the files: tuna, ustc, bfsu, aliyun.")
+    @functools.wraps(function)
+    def wrapper(*args: Any, mirror: str | None, **kwargs: Any) -> Any:
+        with _mirrored(mirror):
+            return function(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+@contextmanager
+def _mirrored(name: str | None) -> Iterator[None]:
+    from provisioner import indexes
+    from provisioner.condarc import read_conda_settings
+
+    pairs = read_conda_settings().mirrors
+    with ExitStack() as stack:
+        if name is not None:
+            mirror = _named(name)
+            stated = {
+                "https://conda.anaconda.org": mirror.conda,
+                download.INDEX_FILES: mirror.index_files,
+                indexes.TORCH_INDEX: mirror.torch,
+                "https://github.com": mirror.releases,
+            }
+            pairs = (*((prefix, place) for prefix, place in stated.items() if place), *pairs)
+            _set(stack, indexes.chosen_index, mirror.index)
+            _set(stack, indexes.flat_torch_index, mirror.torch_flat)
+        _set(stack, download.mirrors, pairs)
+        yield
+
+
+def _named(name: str) -> Any:
+    from provisioner.knowledge.mirrors import mirror, mirrors
+
+    try:
+        return mirror(name)
+    except KeyError:
+        known = [f"{row.name} ({row.title}; without {row.lacks})" for row in mirrors()]
+        raise UsageError(
+            f"no mirror is known as {name!r}",
+            hints=[*known, "for another one: PROVISION_MIRRORS='https://conda.anaconda.org=https://mirror.example/conda'"],
+            code="unknown-mirror",
+        ) from None
+
+
+def _set(stack: ExitStack, variable: ContextVar[Any], value: Any) -> None:
+    token = variable.set(value)
+    stack.callback(variable.reset, token)
 
 
 def with_sources(machine: Machine, settings: IndexSettings, channels: tuple[str, ...]) -> Machine:
@@ -32,6 +94,6 @@ def require_index(machine: Machine) -> None:
     raise SourceUnreachable(
         f"the package index does not answer: {urlsplit(index.url or '').hostname or index.url}",
         why=index.detail,
-        hints=["check the network and HTTPS_PROXY", "or set a mirror: `pip config set global.index-url URL`"],
+        hints=["check the network and HTTPS_PROXY", "or use a mirror: --mirror NAME, `pip config set global.index-url URL`"],
         code="index-unreachable",
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from provisioner.environments.foreign_lock import from_conda_lock, from_pixi, is_pixi, plan_for
 from provisioner.locking.conda_lock_file import read_lock
 from provisioner.locking.lock import plan_of
+from provisioner.locking.targets import lock_for
 from provisioner.locking.values import Lock, LockedPackage
 from provisioner.machine.facts import Machine, Platform
 from provisioner.planning.values import Plan
@@ -32,14 +33,14 @@ class Locked:
 def read_locked(path: Path, machine: Machine | None = None) -> Locked:
     """Return what the lock file ``path`` holds: ours with its plan, or conda-lock's or pixi's as it is.
 
-    A foreign lock is read for ``machine``, None meaning one like this host. Raise `UsageError` when it cannot be read or carried out,
+    A lock for several targets, or a foreign one, is read for ``machine``; None means one like this host. Raise `UsageError` when it cannot be read or carried out,
     `IntegrityError` when it lacks a hash.
     """
     machine = machine or Machine(platform=Platform(machine=platform.machine()))
     if path.is_file() and is_pixi(path.read_text(errors="replace")):
         foreign = from_pixi(path, machine)
     else:
-        lock = read_lock(path)
+        lock = lock_for(read_lock(path), machine)
         if (plan := plan_of(lock)) is not None:
             return Locked(lock, plan)
         foreign = from_conda_lock(lock, path, machine)

@@ -6,27 +6,26 @@ py-rattler 0.28 may crash while the interpreter is finalised (see `provisioner.c
 from __future__ import annotations
 
 import asyncio
-import gzip
-import hashlib
-import importlib.resources
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import msgspec
-
-from provisioner import download, paths
+from provisioner import download
+from provisioner.condarc import CHANNEL_ALIAS, CONDA_FORGE, read_conda_settings
 from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable, UsageError
+from provisioner.locking import snapshot
 from provisioner.locking.values import LockedPackage
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
-DEFAULT_CHANNEL = "conda-forge"
-CHANNEL_ALIAS = "https://conda.anaconda.org"
+DEFAULT_CHANNEL = CONDA_FORGE
+TRIES = 4
+"""How many specs are loosened, one at a time, to find what would work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +47,6 @@ class CondaSolution:
     snapshot_date: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotInfo:
-    """What the embedded snapshot is: canonical channel, newest record's date (ISO), record count, and origin."""
-
-    channel: str
-    date: str
-    records: int
-    source: str
-
-
 def channel_url(name: str) -> str:
     """Return the base URL of a channel given by name, URL or path. Raise `UsageError` for one with a password in it."""
     if "://" in name:
@@ -74,13 +63,15 @@ def channel_url(name: str) -> str:
         return name.rstrip("/")
     if name.startswith(("/", "./", "../", "~")):
         return Path(name).expanduser().resolve().as_uri()
-    return f"{CHANNEL_ALIAS}/{name}"
+    if name == CONDA_FORGE:
+        return f"{CHANNEL_ALIAS}/{name}"
+    places = dict(read_conda_settings().places)
+    return places.get(name) or f"{places.get('*', CHANNEL_ALIAS)}/{name}"
 
 
-def snapshot_info() -> SnapshotInfo:
-    """Return what the embedded channel snapshot is."""
-    text = importlib.resources.files("provisioner.locking").joinpath("snapshot/about.json").read_bytes()
-    return msgspec.json.decode(text, type=SnapshotInfo)
+def default_channels() -> tuple[str, ...]:
+    """Return the channels to use where none is named: the user's own with conda-forge among them, else conda-forge."""
+    return read_conda_settings().channels or (DEFAULT_CHANNEL,)
 
 
 def solve_live(
@@ -90,71 +81,136 @@ def solve_live(
     platform: str,
     virtual: Virtual,
     exclude_newer: datetime | None = None,
+    previous: Sequence[LockedPackage] = (),
 ) -> CondaSolution:
-    """Solve ``specs`` against live channels in strict priority.
+    """Solve ``specs`` against live channels in strict priority; ``previous`` packages stay where they can.
 
     Credentials come from where rattler looks: ``~/.netrc``, ``RATTLER_AUTH_FILE``, the keyring.
     Raise `SourceUnreachable` when a channel does not answer, `NoRoute` naming the blocking package when nothing fits.
     """
-    from rattler import Channel, Client, Gateway
+    from rattler import Channel, Gateway
+
+    from provisioner import paths
 
     urls = tuple(channel_url(name) for name in channels)
     sources = [Channel(url) for url in urls]
-    gateway = Gateway(cache_dir=paths.cache_dir() / "repodata", client=Client.default_client())
-    records = _solved(
-        specs, sources, platform=platform, virtual=virtual, exclude_newer=exclude_newer, gateway=gateway, where=", ".join(urls)
-    )
+    gateway = Gateway(cache_dir=paths.cache_dir() / "repodata", client=client(urls))
+    options = {"exclude_newer": exclude_newer, "gateway": gateway, "locked_packages": records_of(previous) or None}
+    records = _solved(specs, sources, platform=platform, virtual=virtual, where=", ".join(urls), **options)
     return CondaSolution(tuple(_locked(record, platform) for record in records), urls)
 
 
-def solve_snapshot(specs: Sequence[str], *, virtual: Virtual, platform: str = "linux-64") -> CondaSolution:
-    """Solve ``specs`` against the embedded snapshot, offline. Raise `NoRoute` as `solve_live` does."""
+def client(urls: Sequence[str]) -> Any:
+    """Return rattler's HTTP client, which fetches these channels from the user's mirrors; records keep the canonical URLs."""
+    from rattler import Client, Config
+
+    mirrored = {url: download.mirrored(f"{url}/").rstrip("/") for url in urls}
+    lines = [f"{json.dumps(url)} = [{json.dumps(mirror)}]" for url, mirror in mirrored.items() if mirror != url]
+    if not lines:
+        return Client.default_client()
+    return Client.from_config(Config.from_toml("\n".join(["[mirrors]", *lines])))
+
+
+def solve_snapshot(
+    specs: Sequence[str], *, virtual: Virtual, platform: str = "linux-64", previous: Sequence[LockedPackage] = ()
+) -> CondaSolution:
+    """Solve ``specs`` against the embedded snapshot, offline.
+
+    Raise `NoRoute` as `solve_live` does, `SourceUnreachable` for a platform that the snapshot lacks, `IntegrityError` when it was changed.
+    """
     from rattler import Channel, SparseRepoData
 
-    info = snapshot_info()
-    if platform != "linux-64":
-        raise NoRoute(
-            f"the embedded channel snapshot has no packages for {platform}",
-            why=f"it holds {info.records} records for linux-64 and noarch",
-            hints=["use a live channel: --channel conda-forge, with the network on"],
+    info = snapshot.about()
+    if platform != snapshot.PLATFORM:
+        raise SourceUnreachable(
+            f"the conda packages of {platform} need a live channel, and none answers",
+            why=f"the embedded snapshot holds {info.records} records, all for {snapshot.PLATFORM}",
+            hints=["name a channel or mirror that you can reach: --channel URL, --mirror NAME", "or leave --offline out"],
             code="snapshot-platform",
         )
-    sources = [SparseRepoData(Channel(info.channel), subdir, str(_snapshot_file(subdir))) for subdir in (platform, "noarch")]
-    records = _solved(specs, sources, platform=platform, virtual=virtual, where=f"the snapshot of {info.date}")
+    sources = [SparseRepoData(Channel(info.channel), subdir, str(snapshot.repodata(subdir))) for subdir in (platform, "noarch")]
+    options = {"locked_packages": records_of(previous) or None}
+    records = _solved(specs, sources, platform=platform, virtual=virtual, where=f"the snapshot of {info.date}", **options)
     return CondaSolution(tuple(_locked(record, platform) for record in records), (info.channel,), info.date)
 
 
 def _solved(
     specs: Sequence[str], sources: Sequence[Any], *, platform: str, virtual: Virtual, where: str, **options: Any
 ) -> list[RepoDataRecord]:
-    from rattler import ChannelPriority, MatchSpec, Subdir, solve
     from rattler.exceptions import GatewayError, SolverError
 
+    def solved(wanted: Sequence[str]) -> list[RepoDataRecord]:
+        return asyncio.run(_solve(wanted, sources, platform, virtual, options))
+
     try:
-        records = asyncio.run(
-            solve(
-                sources=list(sources),
-                specs=[MatchSpec(spec, strict=False) for spec in specs],
-                platforms=[Subdir(platform), Subdir("noarch")],
-                virtual_packages=_virtual_packages(virtual),
-                channel_priority=ChannelPriority.Strict,
-                **options,
-            )
-        )
+        records = solved(specs)
     except SolverError as error:
+        nearest = _nearest(specs, solved)
         raise NoRoute(
             f"no set of conda packages satisfies {', '.join(specs)}",
             why=str(error).strip(),
-            hints=["loosen the version named above, or choose another --cuda or --python"],
+            hints=[*nearest, "loosen the version named above, or choose another --cuda or --python"],
             code="unsolvable",
         ) from error
     except GatewayError as error:
         raise SourceUnreachable(
             f"the conda channel did not answer: {where}",
             why=str(error).strip().splitlines()[0],
-            hints=["leave --channel out to lock from the embedded snapshot", "or name a mirror: --channel URL"],
+            hints=["leave --channel out to lock from the embedded snapshot", "or name a mirror: --mirror NAME, --channel URL"],
         ) from error
     return sorted(records, key=lambda record: (record.name.normalized, record.url))
+
+
+def _nearest(specs: Sequence[str], solved: Callable[[Sequence[str]], list[RepoDataRecord]]) -> list[str]:
+    """Return, for single specs, the version with which all the others would go: each is tried without its version."""
+    from rattler.exceptions import GatewayError, SolverError
+
+    hints = []
+    for spec in [spec for spec in specs if " " in spec][:TRIES]:
+        name = spec.split(" ")[0]
+        try:
+            records = solved([name if other == spec else other for other in specs])
+        except (SolverError, GatewayError):
+            continue
+        version = next(str(record.version) for record in records if record.name.normalized == name)
+        hints.append(f"{name} {version} goes with all the rest; {spec} does not")
+    return hints
+
+
+async def _solve(
+    specs: Sequence[str], sources: Sequence[Any], platform: str, virtual: Virtual, options: dict[str, Any]
+) -> list[RepoDataRecord]:
+    from rattler import ChannelPriority, MatchSpec, Subdir, solve
+
+    return await solve(
+        sources=list(sources),
+        specs=[MatchSpec(spec, strict=False) for spec in specs],
+        platforms=[Subdir(platform), Subdir("noarch")],
+        virtual_packages=_virtual_packages(virtual),
+        channel_priority=ChannelPriority.Strict,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+
+
+def records_of(packages: Sequence[LockedPackage]) -> list[RepoDataRecord]:
+    """Return locked conda packages as rattler's records, to solve from and to check."""
+    from rattler import BuildString, PackageRecord, RepoDataRecord
+
+    records = []
+    for package in packages:
+        channel, subdir, _ = package.url.rsplit("/", 2)
+        record = PackageRecord(
+            package.name,
+            package.version,
+            BuildString(package.build or ""),
+            0,
+            subdir,
+            depends=[f"{name} {spec}".strip() for name, spec in package.dependencies.items()],
+            sha256=bytes.fromhex(package.sha256) if package.sha256 else None,
+            md5=bytes.fromhex(package.md5) if package.md5 else None,
+        )
+        records.append(RepoDataRecord(record, package.filename, package.url, channel))
+    return records
 
 
 def _virtual_packages(virtual: Virtual) -> list[Any]:
@@ -193,12 +249,3 @@ def _dependency(text: str) -> tuple[str, str]:
     """Split ``name spec build``; build strings are dropped, as conda-lock drops them."""
     name, _, spec = text.partition(" ")
     return name, spec.strip().split(" ")[0]
-
-
-def _snapshot_file(subdir: str) -> Path:
-    """Return the unpacked repodata of a subdir, unpacking it into the cache under its digest the first time."""
-    packed = importlib.resources.files("provisioner.locking").joinpath(f"snapshot/{subdir}.json.gz").read_bytes()
-    target = paths.cache_dir() / "snapshot" / f"{subdir}-{hashlib.sha256(packed).hexdigest()[:16]}.json"
-    if not target.exists():
-        paths.write_atomic(target, gzip.decompress(packed))
-    return target

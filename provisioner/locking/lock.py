@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from provisioner import __version__, codec, download, paths, progress
+from provisioner import __version__, codec, download, progress
 from provisioner.adapter.kernels import RELEASE as ADAPTER_RELEASE
 from provisioner.adapter.kernels import AdapterVersion
 from provisioner.adapter.locked import ADAPTER, adapter_record
-from provisioner.errors import IntegrityError, NoRoute
+from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable
 from provisioner.index_files import find_sdist
 from provisioner.indexes import IndexSettings
 from provisioner.locking import conda_part, pypi_part
+from provisioner.locking.unhashed import hash_by_download
 from provisioner.locking.values import MAIN, SOURCE, TOOLCHAIN, Lock, LockedPackage
 from provisioner.machine.facts import Machine
 from provisioner.planning.values import Plan, Route
@@ -29,13 +29,17 @@ LOWEST_GLIBC = "2.28"
 class LockOptions:
     """How to lock. ``channels`` empty means: conda-forge where it answers, else the embedded snapshot.
 
-    ``toolchain`` are requirements for the package index's CUDA compiler, empty where the build uses another.
+    ``toolchain`` are requirements for the package index's CUDA compiler, empty where the build uses another. What ``previous`` has stays
+    where it can, except the names in ``moving``. With ``conda_needed`` a conda part that cannot be had is an error whatever the backend.
     """
 
     channels: tuple[str, ...] = ()
     exclude_newer: datetime | None = None
     toolchain: tuple[str, ...] = ()
     conda: bool = True
+    conda_needed: bool = False
+    previous: Lock | None = None
+    moving: tuple[str, ...] = ()
 
 
 def make_lock(plan: Plan, machine: Machine, settings: IndexSettings, options: LockOptions) -> Lock:
@@ -50,7 +54,14 @@ def make_lock(plan: Plan, machine: Machine, settings: IndexSettings, options: Lo
         packages = _index_packages(plan, target, settings, options)
     if options.toolchain:
         packages += pypi_part.resolve(
-            options.toolchain, target, settings, exclude_newer=options.exclude_newer, category=TOOLCHAIN, find_links=False
+            options.toolchain,
+            target,
+            settings,
+            exclude_newer=options.exclude_newer,
+            category=TOOLCHAIN,
+            find_links=False,
+            previous=_versions(options.previous, TOOLCHAIN),
+            moving=options.moving,
         )
     flash_attn = lock_flash_attn(plan, target, settings)
     return Lock(
@@ -76,19 +87,33 @@ def _conda(plan: Plan, machine: Machine, target: pypi_part.Target, options: Lock
     if not options.conda or not plan.conda_specs:
         return conda_part.CondaSolution((), ())
     virtual = conda_part.Virtual(_virtual_cuda(plan, machine), target.glibc, archspec=target.machine)
-    live = options.channels or ((conda_part.DEFAULT_CHANNEL,) if machine.answers("conda-channel") else ())
+    before = options.previous.of("conda") if options.previous else ()
+    previous = tuple(package for package in before if package.name not in options.moving)
+    live = options.channels or (conda_part.default_channels() if machine.answers("conda-channel") else ())
     if live:
         with progress.task(f"solving against {', '.join(live)}"):
             return conda_part.solve_live(
-                plan.conda_specs, live, platform=target.platform, virtual=virtual, exclude_newer=options.exclude_newer
+                plan.conda_specs,
+                live,
+                platform=target.platform,
+                virtual=virtual,
+                exclude_newer=options.exclude_newer,
+                previous=previous,
             )
     try:
-        solution = conda_part.solve_snapshot(plan.conda_specs, virtual=virtual, platform=target.platform)
-    except NoRoute as error:
+        solution = conda_part.solve_snapshot(plan.conda_specs, virtual=virtual, platform=target.platform, previous=previous)
+    except (NoRoute, SourceUnreachable) as error:
+        if plan.backend == "conda" or options.conda_needed:
+            raise
         progress.note(f"no conda part in this lock: {error.why or error.what}")
         return conda_part.CondaSolution((), ())
     progress.note(f"no conda channel answers: the conda part is solved from the embedded snapshot of {solution.snapshot_date}")
     return solution
+
+
+def _versions(lock: Lock | None, category: str = MAIN) -> dict[str, str]:
+    """Return the versions of an earlier lock's package-index part, by name."""
+    return {package.name: package.version for package in lock.of("pip", category)} if lock else {}
 
 
 def _virtual_cuda(plan: Plan, machine: Machine) -> str | None:
@@ -109,6 +134,8 @@ def _index_packages(
             torch_index=plan.torch_index,
             exclude_newer=options.exclude_newer,
             find_links=find_links,
+            previous=_versions(options.previous),
+            moving=options.moving,
         )
 
     packages = resolved(True)
@@ -167,7 +194,7 @@ def lock_flash_attn(plan: Plan, target: pypi_part.Target, settings: IndexSetting
         if chosen.url is None:
             raise NoRoute(f"the plan names no URL for flash-attn {chosen.version}", code="bad-plan")
         url = chosen.url
-        sha256 = chosen.sha256 or _hash_by_download(url)
+        sha256 = chosen.sha256 or hash_by_download(url)
     if sha256 is None:
         raise IntegrityError(f"no sha256 is known for flash-attn {chosen.version}", code="hash-unknown")
     return (
@@ -181,15 +208,6 @@ def lock_flash_attn(plan: Plan, target: pypi_part.Target, settings: IndexSetting
             category=MAIN if plan.route is Route.WHEEL else SOURCE,
             dependencies={"torch": "*"} if plan.route is Route.SHIM else {"torch": "*", "einops": "*"},
         ),
-    )
-
-
-def _hash_by_download(url: str) -> str:
-    """Fetch a wheel whose hash nobody published, and return its sha256: trusted on first use, pinned from then on."""
-    name = hashlib.sha256(url.encode()).hexdigest()[:16]
-    progress.note(f"no published hash for {url.rsplit('/', 1)[-1]}: it is fetched now and pinned by what comes")
-    return download.file_sha256(
-        download.fetch(url, paths.cache_dir() / "wheels" / name / url.rsplit("/", 1)[-1].replace("%2B", "+"))
     )
 
 

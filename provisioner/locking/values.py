@@ -46,12 +46,14 @@ class Lock:
     """Everything needed to make an environment elsewhere or later.
 
     ``metadata`` is conda-lock's ``custom_metadata`` (text to text): recipe, GPU classes, driver floor, plan, snapshot date.
+    ``platforms`` lists all of them where there are several (`provisioner.locking.targets`), ``platform`` being the first then.
     """
 
     platform: str
     packages: tuple[LockedPackage, ...]
     channels: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
+    platforms: tuple[str, ...] = ()
 
     def of(self, manager: str, category: str = MAIN) -> tuple[LockedPackage, ...]:
         """Return the packages of one manager and category, in lock order."""

@@ -62,11 +62,16 @@ class World:
 
 
 @contextmanager
-def make_world(root: Path) -> Iterator[World]:
-    """Serve a fresh world from ``root`` while the block runs."""
+def make_world(root: Path, *, flash_attn: bool = True) -> Iterator[World]:
+    """Serve a fresh world from ``root`` while the block runs; without ``flash_attn`` its wheel has no device code, which needs nvcc."""
     _write_packages(root / "files", root / "build")
     wheel = root / RELEASE / FLASH_ATTN
-    _write_flash_attn(wheel, root / "build")
+    if flash_attn:
+        _write_flash_attn(wheel, root / "build")
+    else:
+        wheel.parent.mkdir(parents=True)
+        tag = f"{TAG}-{TAG}-linux_x86_64"
+        make_wheel(root / "build", "flash-attn", "2.8.0.post2", tag=tag, requires=["torch", "einops"]).rename(wheel)
     write_index(root)
     home = root / "home"
     home.mkdir()

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from provisioner.locking.conda_part import channel_url, snapshot_info
+from provisioner.locking.conda_part import channel_url
+from provisioner.locking.snapshot import about
 
 SOLVE = """
 import sys, os
@@ -21,7 +22,7 @@ try:
     for package in solution.packages:
         print(package.name, package.version, len(package.sha256), len(package.md5), package.url)
 except ProvisionError as error:
-    print(error.exit_code, error.what, error.why)
+    print(error.exit_code, error.what, error.why, *error.hints)
 sys.stdout.flush(); os._exit(0)
 """
 
@@ -42,7 +43,7 @@ def test_a_channel_is_given_by_name_url_or_path() -> None:
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
 def test_the_snapshot_solves_the_toolchain_of_each_python_offline(python: str) -> None:
     date, *lines = solve("13.0", f"python {python}.*", "cuda-version 13.0.*", "cuda-nvcc", "gxx_linux-64 14.*", "ninja", "pip")
-    assert date == snapshot_info().date
+    assert date == about().date
     versions = {line.split()[0]: line.split()[1] for line in lines}
     assert versions["python"].startswith(python)
     assert versions["cuda-nvcc"].startswith("13.0")
@@ -55,6 +56,23 @@ def test_the_blocking_package_is_named() -> None:
     (line, *_) = ["\n".join(solve("12.8", "python 3.12.*", "flash-attn", "cuda-version 12.8.*"))]
     assert line.startswith("3 ")
     assert "cuda-version >=12.9" in line
+
+
+@pytest.mark.integration
+def test_the_nearest_change_that_would_work_is_named() -> None:
+    (said,) = ["\n".join(solve("13.0", "python 3.12.*", "cuda-version 13.0.*", "cuda-nvcc", "gxx_linux-64 >=99"))]
+    assert said.startswith("3 ")
+    assert "goes with all the rest; gxx_linux-64 >=99 does not" in said
+
+
+@pytest.mark.integration
+def test_cuda_is_that_of_the_machine_described_whatever_this_one_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "12.9")
+    (said,) = ["\n".join(solve("", "python 3.12.*", "pytorch-gpu", "cuda-version 12.9.*"))]
+    assert "__cuda" in said, "a machine without a driver gets no CUDA build, however this host is set"
+    monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "")
+    names = [line.split()[0] for line in solve("12.9", "python 3.12.*", "pytorch-gpu", "cuda-version 12.9.*")[1:]]
+    assert "pytorch-gpu" in names
 
 
 @pytest.mark.integration

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from provisioner.download import file_sha256
 from provisioner.errors import NoRoute, SourceUnreachable
 from provisioner.indexes import IndexSettings
 from provisioner.locking.lock import wrong_torch
@@ -99,3 +100,15 @@ def test_an_index_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch)
         resolve(["app"], TARGET, IndexSettings("pip", "http://127.0.0.1:9/simple"))
     assert "127.0.0.1" in caught.value.what
     assert caught.value.exit_code == 4
+
+
+@pytest.mark.integration
+def test_a_direct_http_url_is_locked_with_the_hash_of_what_lies_there(tmp_path: Path) -> None:
+    """conda-lock 4.0.3 takes an ``http://`` URL for a path."""
+    wheel = make_wheel(tmp_path / "elsewhere", "app", "1.0", requires=["lib"])
+    make_wheel(tmp_path / "files", "lib", "1.0")
+    write_index(tmp_path)
+    with serve(tmp_path) as server:
+        url = f"{server.url}/elsewhere/{wheel.name}"
+        app = resolve([f"app @ {url}"], TARGET, IndexSettings("pip", f"{server.url}/simple"))[0]
+    assert (app.name, app.url, app.sha256) == ("app", url, file_sha256(wheel))

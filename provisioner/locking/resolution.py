@@ -1,0 +1,227 @@
+"""One resolution of package-index requirements by uv: what is asked, the run, its answer kept for a short while, and what went wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from provisioner import download, paths, process
+from provisioner.compat import tomllib
+from provisioner.errors import NoRoute, SourceUnreachable
+from provisioner.indexes import IndexSettings, settings_files
+from provisioner.locking.wheel_choice import Target
+from provisioner.uv import glibc_platform, run_uv, uv_program
+
+RESOLVE_SECONDS = 600.0
+
+KEPT_SECONDS = 600
+"""How long the answer to the very same question is taken as fresh, as an index's pages usually are (``Cache-Control: max-age=600``)."""
+
+refresh: ContextVar[bool] = ContextVar("refresh", default=False)
+"""True while every index must be asked again (``--refresh``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Everything that a resolution depends on, apart from what the indexes serve.
+
+    ``previous`` are versions to keep where they can stay (name → version), ``moving`` names of which no version is kept. ``index_url``
+    is the only source of the packages in ``from_index``; a ``flat`` one is a page of links.
+    """
+
+    requirements: tuple[str, ...]
+    target: Target
+    settings: IndexSettings
+    exclude_newer: datetime | None = None
+    find_links: bool = True
+    index_url: str | None = None
+    from_index: tuple[str, ...] = ()
+    flat: bool = False
+    previous: dict[str, str] = field(default_factory=dict)
+    moving: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The chosen packages as rows of ``pylock.toml``, and what each requires (names to names)."""
+
+    packages: list[dict[str, Any]]
+    requires: dict[str, list[str]]
+
+
+def answer(question: Question) -> Answer:
+    """Return what uv chooses, or chose for the same question less than `KEPT_SECONDS` ago (offline: at any time).
+
+    Raise `NoRoute` with uv's own explanation when the requirements cannot be satisfied together, `SourceUnreachable` when an index
+    does not answer.
+    """
+    kept = paths.cache_dir() / "resolutions" / f"{_key(question)}.json"
+    if (text := _kept(kept)) is None:
+        text = json.dumps(_asked(question), default=str)
+        paths.write_atomic(kept, text)
+    found = json.loads(text)
+    return Answer(found["packages"], found["requires"])
+
+
+def unreachable(said: str) -> bool:
+    """Say whether uv failed because an index did not answer."""
+    return _UNREACHABLE.search(said) is not None
+
+
+def _kept(path: Path) -> str | None:
+    try:
+        age = time.time() - path.stat().st_mtime
+        fresh = not refresh.get() and 0 <= age < KEPT_SECONDS
+        return path.read_text() if fresh or download.offline.get() else None
+    except OSError:
+        return None
+
+
+def _key(question: Question) -> str:
+    """Return the digest of the question: the uv program and its settings, and what lies in local folders of packages, count too."""
+    settings = question.settings
+    program = uv_program().stat()
+    places = [*settings.find_links, *settings.extra, settings.default or "", question.index_url or ""]
+    parts = {
+        "uv": [program.st_size, program.st_mtime_ns],
+        "question": [repr(getattr(question, name)) for name in question.__slots__ if name != "settings"],
+        "settings": [settings.options(find_links=question.find_links), settings.default, sorted(settings.environment.items())],
+        "variables": sorted((name, value) for name, value in os.environ.items() if name.startswith("UV_")),
+        "files": [path.read_text(errors="replace") for path in settings_files() if path.is_file()],
+        "local": [_listing(place) for place in places if place],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _listing(place: str) -> list[tuple[str, int, int]]:
+    """Return what lies in a local folder of packages (empty for a URL of another host): name, size, time of change."""
+    parts = urlsplit(place)
+    if parts.scheme not in ("", "file"):
+        return []
+    found = sorted(Path(unquote(parts.path)).rglob("*"))[:20_000]
+    return [(str(path), stat.st_size, stat.st_mtime_ns) for path in found for stat in (path.lstat(),)]
+
+
+def _asked(question: Question) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="provision-lock-") as name:
+        folder = Path(name)
+        output = folder / "pylock.toml"
+        wanted = _write_project(folder, question)
+        if question.previous:
+            output.write_text(_preferences(question.previous))
+        words: list[str | Path] = [
+            wanted,
+            *_options(question),
+            "--no-header",
+            "--generate-hashes",
+            "--format",
+            "pylock.toml",
+            "-o",
+            output,
+        ]
+        words += [word for name in question.moving for word in ("--upgrade-package", name)]
+        _succeeded(_compile(words, question), question)
+        packages = tomllib.loads(output.read_text()).get("packages", [])
+        chosen = {row["name"]: row["version"] for row in packages if "version" in row}
+        return {"packages": packages, "requires": _requires(folder, question, wanted, chosen)}
+
+
+def _requires(folder: Path, question: Question, wanted: Path, chosen: dict[str, str]) -> dict[str, list[str]]:
+    """Return who requires whom among the chosen, by uv's annotations; everything that they need is in its cache by now."""
+    pins = folder / "chosen.txt"
+    pins.write_text("".join(f"{name}=={version}\n" for name, version in chosen.items()))
+    words: list[str | Path] = [wanted, "-c", pins, *_options(question), "--no-header", "--annotation-style", "line"]
+    result = _compile([*words, "--offline"], question)
+    if not result.ok and not download.offline.get():
+        result = _compile(words, question)
+    _succeeded(result, question)
+    return read_annotations(result.out)
+
+
+_ANNOTATED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*(?:==|@)[^#]*#\s*via (?P<by>.*)$", re.MULTILINE)
+
+
+def read_annotations(text: str) -> dict[str, list[str]]:
+    """Return what each package requires, from lines such as ``numpy==2.4.0  # via scipy, torch``."""
+    requires: dict[str, set[str]] = {}
+    for match in _ANNOTATED.finditer(text):
+        for by in match["by"].split(","):
+            name = by.strip().partition("[")[0]
+            if name and " " not in name and not name.startswith("-"):
+                requires.setdefault(name, set()).add(match["name"])
+    return {name: sorted(needed) for name, needed in sorted(requires.items())}
+
+
+def _options(question: Question) -> list[str]:
+    target = question.target
+    # The interpreter is named, or uv looks for one of the target's version and tries to download it.
+    options = ["--python", sys.executable, "--no-python-downloads", "--quiet", "--no-build"]
+    options += ["--python-version", target.python, "--python-platform", glibc_platform(target.machine, target.glibc)]
+    options += question.settings.options(find_links=question.find_links)
+    if question.exclude_newer is not None:
+        options += ["--exclude-newer", question.exclude_newer.isoformat()]
+    return options
+
+
+def _compile(words: Sequence[str | os.PathLike[str]], question: Question) -> process.Result:
+    kept = {"UV_CACHE_DIR": str(paths.cache_dir() / "uv")}
+    return run_uv(["pip", "compile", *words], settings=question.settings, timeout=RESOLVE_SECONDS, environ=kept)
+
+
+def _write_project(folder: Path, question: Question) -> Path:
+    """Write what is wanted as a project: only a project can say that some packages come from one index and no other."""
+    lines = ["[project]", 'name = "wanted"', 'version = "0"', f"dependencies = {json.dumps(list(question.requirements))}"]
+    if question.index_url is not None:
+        lines += ["[tool.uv.sources]", *(f'{name} = {{ index = "chosen" }}' for name in question.from_index)]
+        lines += ["[[tool.uv.index]]", 'name = "chosen"', f"url = {json.dumps(question.index_url)}", "explicit = true"]
+        lines += ['format = "flat"'] if question.flat else []
+    path = folder / "pyproject.toml"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def _preferences(versions: dict[str, str]) -> str:
+    """Return an earlier answer in the form in which uv takes it as what to keep."""
+    rows = (f"[[packages]]\nname = {json.dumps(name)}\nversion = {json.dumps(version)}\n" for name, version in versions.items())
+    return 'lock-version = "1.0"\ncreated-by = "uv"\n' + "".join(rows)
+
+
+_UNREACHABLE = re.compile(
+    r"error sending request|dns error|failed to fetch|connection refused|timed? out|could not connect|network connectivity is disabled"
+    r"|network was disabled",
+    re.IGNORECASE,
+)
+
+
+def _succeeded(result: process.Result, question: Question) -> None:
+    """Turn uv's message into ours: unreachable (exit 4), or unsatisfiable with uv's reason (exit 3)."""
+    if result.ok:
+        return
+    said = (result.err or result.out).strip()
+    if result.timed_out or unreachable(said):
+        asked = [place for place in (question.settings.url, question.index_url) if place]
+        hosts = [urlsplit(place).hostname or place for place in asked]
+        raise SourceUnreachable(
+            f"the package index does not answer: {next((host for host in hosts if host in said), hosts[0])}",
+            why=said.rsplit("Caused by:", 1)[-1].strip().splitlines()[0] if said else f"no answer within {RESOLVE_SECONDS:.0f} s",
+            hints=["check the network and HTTPS_PROXY", "or use a mirror: --mirror NAME, `pip config set global.index-url URL`"],
+            code="index-unreachable",
+        )
+    raise NoRoute(
+        "the packages cannot be installed together",
+        why=said,
+        hints=["loosen the pin named above, or leave out the --with package that causes it"],
+        code="unsolvable",
+    )

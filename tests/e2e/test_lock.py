@@ -1,0 +1,249 @@
+"""`provision lock` as a user runs it: several targets, what moves, what drifts, other formats, and the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+from provisioner.download import file_sha256
+from tests.conda_channel import PLATFORM, add_package, make_channel
+from tests.distributions import make_wheel
+from tests.e2e.world import TAG, World, make_world
+from tests.servers import write_index
+
+pytestmark = pytest.mark.integration
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+A100 = ("--gpu", "a100", "--driver", "550.54.15", "--python", PYTHON)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with make_world(tmp_path_factory.mktemp("world"), flash_attn=False) as made:
+        channel = make_channel(made.root / "channel")
+        for subdir in (PLATFORM, "linux-aarch64"):
+            add_package(channel, f"gcc_{subdir}", "14.4.0", {"bin/cc": (b"", 0o755)}, subdir=subdir)
+        for name, version in (("python", f"{PYTHON}.4"), ("pip", "26.0")):
+            add_package(channel, name, version, {f"lib/{name}": (b"", 0o644)}, subdir="linux-aarch64")
+        assert made.provision("knowledge", "update", "--official-only").returncode == 0
+        yield made
+
+
+def lock(world: World, path: Path, *words: str) -> Path:
+    run = world.provision("lock", *A100, "-o", str(path), "--refresh", *words)
+    assert run.returncode == 0, run.stderr
+    return path
+
+
+def test_one_file_holds_both_platforms_when_a_live_channel_has_them(world: World, tmp_path: Path) -> None:
+    from conda_lock.lockfile import parse_conda_lock_file
+
+    folder = world.root / "whl/cpu"
+    make_wheel(folder, "torch", "2.13.0+cpu", tag=f"{TAG}-{TAG}-manylinux_2_28_x86_64")
+    arm = f"{TAG}-{TAG}-manylinux_2_28_aarch64"  # there the package index has a torch for CUDA 13.0, and triton
+    make_wheel(world.root / "files", "torch", "2.13.0", tag=arm, requires=["nvidia-cuda-runtime==13.0.96"])
+    make_wheel(world.root / "files", "triton", "3.7.1", tag=arm)
+    make_wheel(world.root / "files", "nvidia-cuda-runtime", "13.0.96", tag="py3-none-manylinux_2_28_aarch64")
+    write_index(world.root)
+    (folder / "torch").mkdir()
+    rows = [f'<a href="../{quote(each.name)}#sha256={file_sha256(each)}">{each.name}</a>' for each in folder.glob("*.whl")]
+    (folder / "torch/index.html").write_text(f"<!DOCTYPE html><html><body>{'<br>'.join(rows)}</body></html>")
+    path = tmp_path / "conda-lock.yml"
+    platforms = ("--platform", "linux-64", "--platform", "linux-aarch64", "--channel", f"{world.server.url}/channel")
+    mirrors = f"{world.environ['PROVISION_MIRRORS']} https://download.pytorch.org={world.server.url}"
+    words = ("lock", "--recipe", "cpu", "--python", PYTHON, *platforms, "-o", str(path))
+    run = world.provision(*words, PROVISION_MIRRORS=mirrors)
+    assert run.returncode == 0, run.stderr
+    content = parse_conda_lock_file(path)
+    assert content.metadata.platforms == ["linux-64", "linux-aarch64"]
+    torch = {row.platform: row.url for row in content.package if row.name == "torch"}
+    assert torch["linux-64"].startswith("https://download.pytorch.org/whl/cpu/torch-2.13.0%2Bcpu-"), "the canonical address"
+    assert "manylinux_2_28_aarch64" in torch["linux-aarch64"]
+    assert {row.platform for row in content.package if row.name == "python"} == {"linux-64", "linux-aarch64"}
+
+
+def test_another_platform_without_a_live_channel_says_that_it_needs_one(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "conda-lock.yml"
+    run = world.provision("lock", *A100, "--platform", "linux-aarch64", "-o", str(path), "--backend", "conda")
+    assert run.returncode == 4, run.stderr
+    assert "linux-aarch64" in run.stderr
+    assert "live channel" in run.stderr
+    assert not path.exists()
+
+
+def test_classes_with_the_same_packages_share_a_file(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "conda-lock.yml"
+    words = ("--gpu-class", "sm_80", "--gpu-class", "sm_90", "--driver", "550.54.15", "--python", PYTHON)
+    document = world.document("lock", *words, "-o", str(path))
+    assert [row["targets"] for row in document["locks"]] == [["linux-64+sm_80", "linux-64+sm_90"]]
+    made = world.document("create", "shared", "--lock", str(path), *A100, "--dry-run")
+    assert made["plan"]["gpu_classes"] == ["sm_80"], "create takes the part that is for this machine"
+    run = world.provision("create", "other", "--lock", str(path), "--gpu", "t4", "--driver", "550.54.15", "--dry-run")
+    assert run.returncode == 2
+    assert "sm_75" in run.stderr
+
+
+def test_an_update_moves_the_named_package_and_nothing_else(world: World, tmp_path: Path) -> None:
+    path = lock(world, tmp_path / "conda-lock.yml")
+    before = path.with_name("before-lock.yml")
+    before.write_text(path.read_text())
+    for name in ("trl", "peft"):
+        make_wheel(world.root / "files", name, "99.0")
+    write_index(world.root)
+    try:
+        document = world.document("lock", *A100, "--update", "trl", "-o", str(path))
+        assert document["lock"]["packages"]
+        changes = world.document("lock", "--diff", str(before), str(path))["changes"]
+        assert [(row["name"], row["old"], row["new"]) for row in changes] == [("trl", "1.15.0", "99.0")]
+        text = world.provision("lock", "--diff", str(before), "-o", str(path)).stdout
+        assert text.split()[:4] == ["~", "pip", "trl", "1.15.0"]
+        assert world.provision("lock", *A100, "--update", "no-such-package", "-o", str(path)).returncode == 2
+    finally:
+        for wheel in (world.root / "files").glob("*-99.0-*"):
+            wheel.unlink()
+        write_index(world.root)
+
+
+def test_a_lock_is_checked_against_itself_the_plan_and_the_machine(world: World, tmp_path: Path) -> None:
+    path = lock(world, tmp_path / "conda-lock.yml")
+    whole = world.provision("lock", "--check", str(path), *A100)
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    older = world.provision("lock", "--check", str(path), "--gpu", "t4", "--driver", "450.80.02", "--python", PYTHON, "--json")
+    assert older.returncode == 1
+    evidence = " ".join(row["evidence"] for row in json.loads(older.stdout)["findings"])
+    assert "here is sm_75" in evidence
+    assert "driver 450.80.02" in evidence
+    asked = len(world.server.requests)
+    for old, new, said in (("name: triton", "name: tritom", "needs triton"), ("version: '0.50.2'", "version: '0.50.2'", None)):
+        (tmp_path / "edited-lock.yml").write_text(path.read_text().replace(old, new))
+        run = world.provision("lock", "--check", str(tmp_path / "edited-lock.yml"), *A100, "--offline")
+        assert run.returncode == (1 if said else 0), run.stdout + run.stderr
+        assert said is None or said in run.stdout
+    conda = tmp_path / "broken-lock.yml"
+    content = yaml.safe_load(path.read_text())
+    content["package"] = [row for row in content["package"] if row["name"] != "libzlib"]
+    conda.write_text(yaml.safe_dump(content))
+    run = world.provision("lock", "--check", str(conda), *A100, "--offline")
+    assert run.returncode == 1
+    assert "libzlib" in run.stdout
+    assert len(world.server.requests) == asked, "no network"
+
+
+@pytest.mark.slow
+def test_an_environment_that_was_changed_by_hand_has_drifted(world: World, tmp_path: Path) -> None:
+    document = world.document("create", "drifting", *A100)
+    assert world.provision("lock", "--check", "drifting", *A100).returncode == 0
+    python = document["environment"]["python"]
+    other = make_wheel(tmp_path, "peft", "0.1")
+    install = [
+        str(Path(sys.executable).with_name("uv")),
+        "pip",
+        "install",
+        "--python",
+        python,
+        "--no-deps",
+        "--no-index",
+        str(other),
+    ]
+    subprocess.run(install, check=True, capture_output=True, timeout=60)
+    run = world.provision("lock", "--check", "drifting", *A100, "--json")
+    assert run.returncode == 1
+    assert [row["code"] for row in json.loads(run.stdout)["findings"]] == ["environment-drift"]
+    assert "peft is 0.1; locked is 0.21.2" in run.stdout
+
+
+def test_other_formats_stand_beside_the_lock_and_hold_the_same_files(world: World, tmp_path: Path) -> None:
+    words = [word for name in ("explicit", "environment.yml", "pylock") for word in ("--format", name)]
+    path = lock(world, tmp_path / "conda-lock.yml", *words)
+    content = yaml.safe_load(path.read_text())
+    conda = [row for row in content["package"] if row["manager"] == "conda"]
+    pip = [row for row in content["package"] if row["manager"] == "pip"]
+    explicit = (tmp_path / "explicit-linux-64.txt").read_text().splitlines()
+    assert {f"{row['url']}#sha256:{row['hash']['sha256']}" for row in conda} < set(explicit)
+    assert {f"# pip {row['name']} @ {row['url']}#sha256={row['hash']['sha256']}" for row in pip} < set(explicit)
+    environment = yaml.safe_load((tmp_path / "environment-linux-64.yml").read_text())
+    assert [*environment["dependencies"][:-1]] == [f"{row['name']}={row['version']}={row['build']}" for row in conda]
+    before = {name: (tmp_path / name).read_text() for name in ("explicit-linux-64.txt", "pylock.linux-64.toml")}
+    for name in before:
+        (tmp_path / name).unlink()
+    assert world.provision("lock", "--from", str(path), *words[:2], *words[4:]).returncode == 0
+    assert (tmp_path / "explicit-linux-64.txt").read_text() == before["explicit-linux-64.txt"]
+    uv = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--dry-run", "--target", str(tmp_path / "t"), "--no-deps"]
+    run = subprocess.run(
+        [*uv, "-r", "pylock.linux-64.toml"], cwd=tmp_path, capture_output=True, text=True, timeout=60, env=world.environ
+    )
+    assert "torch==2.7.1" in run.stdout + run.stderr, "uv takes it as a lock"
+
+
+def digest(world: World, tmp_path: Path, name: str, **variables: str) -> str:
+    path = tmp_path / name / "conda-lock.yml"
+    path.parent.mkdir()
+    command = [sys.executable, "-m", "provisioner", "lock", *A100, "-o", str(path)]
+    environ = {**world.environ, **variables}
+    umask = int(variables.get("UMASK", "022"), 8)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environ, umask=umask)
+    assert run.returncode == 0, run.stderr
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_same_inputs_give_the_same_bytes_whatever_the_shell_and_the_caches(world: World, tmp_path: Path) -> None:
+    cold = {"PROVISION_CACHE_DIR": str(tmp_path / "cold")}
+    knowledge = tmp_path / "cold/knowledge"
+    knowledge.parent.mkdir()
+    subprocess.run(["cp", "-r", str(world.home / "cache/knowledge"), str(knowledge)], check=True)
+    found = {
+        "another shell": digest(world, tmp_path, "shell", LC_ALL="C", TZ="Asia/Kathmandu", PYTHONHASHSEED="1", UMASK="077"),
+        "cold": digest(world, tmp_path, "cold-run", PYTHONHASHSEED="2", PYTHONUTF8="0", LANG="POSIX", **cold),
+        "warm": digest(world, tmp_path, "warm-run", PYTHONHASHSEED="3", **cold),
+    }
+    assert len(set(found.values())) == 1, found
+
+
+def test_a_torch_outside_of_what_unsloth_takes_names_both_and_what_would_go(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "conda-lock.yml"
+    run = world.provision("lock", *A100, "--with", "unsloth-zoo<2000", "-o", str(path))
+    assert run.returncode == 3, run.stderr
+    assert "unsloth-zoo" in run.stderr
+    assert "unsloth-zoo 2026.10.9 goes with all the rest" in run.stderr
+    assert not path.exists()
+
+
+def test_an_unknown_mirror_lists_the_known_ones(world: World) -> None:
+    run = world.provision("lock", *A100, "--mirror", "nowhere")
+    assert run.returncode == 2
+    assert "tuna" in run.stderr
+
+
+def test_a_package_channel_in_condarc_serves_conda_forge_and_the_lock_keeps_the_canonical_address(
+    world: World, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".condarc").write_text(f"custom_channels:\n  conda-forge: {world.server.url}/mirror\n")
+    (world.root / "mirror").mkdir()
+    (world.root / "mirror/conda-forge").symlink_to(world.root / "channel")
+    path = tmp_path / "conda-lock.yml"
+    mirrors = " ".join(pair for pair in world.environ["PROVISION_MIRRORS"].split() if "conda" not in pair)
+    variables = {"HOME": str(home), "PROVISION_MIRRORS": mirrors}
+    run = world.provision("lock", *A100, "--backend", "conda", "-o", str(path), **variables)
+    assert run.returncode == 0, run.stderr
+    text = path.read_text()
+    assert "https://conda.anaconda.org/conda-forge/linux-64/gcc_linux-64-14.4.0-0.conda" in text
+    assert "provision-snapshot" not in text
+    assert any(request[1].startswith("/mirror/conda-forge/linux-64") for request in world.server.requests)
+
+
+@pytest.mark.slow
+def test_two_hundred_locks_in_a_row_end_well(world: World, tmp_path: Path) -> None:
+    """py-rattler 0.28 can crash the interpreter that loaded it at its end; see `provisioner.cli.app.main`."""
+    path = tmp_path / "conda-lock.yml"
+    codes = [world.provision("lock", *A100, "-q", "-o", str(path)).returncode for _ in range(200)]
+    assert codes == [0] * 200
