@@ -121,6 +121,16 @@ def test_the_version_can_be_pinned_by_base_or_with_its_label(plan: Callable[...,
     assert version_of(plan(V100, torch="2.8")) == "2.8.1+aten"
 
 
+@pytest.mark.parametrize("name", ["turing", "volta"])
+def test_stacks_of_one_torch_have_one_adapter_whatever_the_c_library(catalog: Catalog, name: str) -> None:
+    """Else `--torch 2.6 --flash-attn 2.8.3` would be planned on glibc 2.17 and refused on a newer one."""
+    recipe = next(recipe for recipe in catalog.recipes if recipe.name == name)
+    bases: dict[str, set[str]] = {}
+    for stack in recipe.stacks:
+        bases.setdefault(stack.torch, set()).update(version.partition("+")[0] for version in stack.flash_attn)
+    assert all(len(found) <= 1 for found in bases.values()), bases
+
+
 def test_volta_has_no_turing_kernels_and_no_build(plan: Callable[..., Plan], catalog: Catalog) -> None:
     for request in (Request(flash_attn="2.8.3+turing109"), Request(build=BuildChoice.ALWAYS)):
         with pytest.raises(NoRoute) as caught:
