@@ -162,7 +162,7 @@ def gradients(model: Any, logits: torch.Tensor) -> torch.Tensor:
 
 
 def model(device: str, dtype: torch.dtype = torch.float16) -> dict[str, Any]:
-    """Compare with SDPA in float32: the adapter may be as far from it as SDPA in half precision is, and a little further."""
+    """Compare with SDPA in float64: the adapter may be as far from it as SDPA in half precision is, and a little further."""
     import flash_attn
 
     if device == "cpu":  # rehearsal: the stand-in of computing.py in place of the kernels, and transformers told of a GPU
