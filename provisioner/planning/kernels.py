@@ -36,10 +36,13 @@ MASKS = 2
 def kernel_selection(
     preset: str | None, head_dims: tuple[int, ...], dtypes: tuple[str, ...], features: tuple[str, ...]
 ) -> KernelSelection | None:
-    """Return the selection that the options ask for, None when they ask for none. Raise `UsageError` for an unknown value."""
+    """Return the selection that the options ask for, None when they ask for none; what they leave open is as for ``unsloth``.
+
+    Raise `UsageError` for an unknown value.
+    """
     if preset is None and not (head_dims or dtypes or features):
         return None
-    base = PRESETS[preset] if preset else FULL
+    base = PRESETS[preset or "unsloth"]
     for given, known, what in ((head_dims, HEAD_DIMS, "head dim"), (dtypes, DTYPES, "dtype"), (features, FEATURES, "feature")):
         for value in given:
             if value not in known:
