@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+
+import msgspec
 
 from provisioner.knowledge import tables
 
 
-@dataclass(frozen=True, slots=True)
-class Mirror:
+class Mirror(msgspec.Struct, frozen=True):
     """The addresses of one mirror; None where none is known, and ``lacks`` says so in words.
 
     ``conda`` stands for conda.anaconda.org, ``index_files`` for the package index's files (whose paths it keeps), ``torch`` for PyTorch's
