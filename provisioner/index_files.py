@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from provisioner import download
+from provisioner import download, paths
+from provisioner.codec import from_json, to_json
 from provisioner.errors import SourceUnreachable
 from provisioner.indexes import IndexSettings
+from provisioner.kept_answers import kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,22 @@ def find_sdist(project: str, version: str, settings: IndexSettings) -> IndexFile
     """
     if (local := _in_find_links(project, version, settings)) is not None:
         return local
+    question = hashlib.sha256(f"{settings.url} {project} {version}".encode()).hexdigest()
+    place = paths.cache_dir() / "index-files" / f"{question}.json"
+    if (text := kept(place)) is not None:
+        return from_json(text, IndexFile, what="a kept answer of the index")
     if download.offline.get():
         raise SourceUnreachable(
             f"the sdist of {project} {version} is needed, but --offline forbids fetching it",
             code="offline",
             hints=["leave --offline out", "or put it into a folder and name that: PIP_FIND_LINKS=/that/folder"],
         )
+    found = _on_the_index(project, version, settings)
+    paths.write_atomic(place, to_json(found))
+    return found
+
+
+def _on_the_index(project: str, version: str, settings: IndexSettings) -> IndexFile:
     import requests
     from pypi_simple import NoSuchProjectError, PyPISimple, UnsupportedContentTypeError, UnsupportedRepoVersionError
 

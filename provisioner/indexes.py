@@ -7,7 +7,9 @@ uv reads its own settings (``UV_*``, ``uv.toml``) but none of pip's. When uv has
 from __future__ import annotations
 
 import configparser
+import functools
 import os
+import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -82,9 +84,7 @@ class IndexSettings:
         """The URL of the index that is asked first."""
         if self.default is not None:
             return self.default
-        from pypi_simple import PYPI_SIMPLE_ENDPOINT
-
-        return str(PYPI_SIMPLE_ENDPOINT)
+        return _default_url()
 
     def options(self, *, find_links: bool = True) -> list[str]:
         """Return the options for ``uv pip``; none where uv finds the settings by itself."""
@@ -103,6 +103,20 @@ class IndexSettings:
         for host in self.trusted_hosts:
             words += ["--allow-insecure-host", host]
         return words
+
+
+@functools.cache
+def _default_url() -> str:
+    """Return the default index as pypi-simple knows it, read from its source: importing it with its parsers takes half a second."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("pypi_simple")
+    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+    if match := re.search(r"""^PYPI_SIMPLE_ENDPOINT\b[^=\n]*=\s*["'](https?://[^"']+)["']""", source, re.MULTILINE):
+        return match[1]
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
+    return str(PYPI_SIMPLE_ENDPOINT)
 
 
 def read_index_settings(

@@ -57,3 +57,9 @@ def test_a_broken_configuration_file_counts_as_absent(tmp_path: Path) -> None:
     write(tmp_path / ".config/pip/pip.conf", "index-url without a section\n\x00")
     write(tmp_path / ".config/uv/uv.toml", "not [ toml")
     assert read_index_settings({}, home=tmp_path, etc=tmp_path / "etc") == IndexSettings()
+
+
+def test_the_default_index_is_the_librarys_own_though_the_library_is_not_imported() -> None:
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
+    assert IndexSettings().url == PYPI_SIMPLE_ENDPOINT

@@ -122,7 +122,7 @@ def command(
     With --check, --diff or --from nothing is resolved. NEW is for --diff: what OLD is compared with, FILE where it is left out.
     """
     from provisioner.cli import lock_reports
-    from provisioner.locking.resolution import refresh as asking_again
+    from provisioner.kept_answers import refresh as asking_again
 
     if new is not None and compared is None:
         raise UsageError(f"unexpected argument {new}", hints=[f"to write there: provision lock -o {new}"])

@@ -8,9 +8,7 @@ import os
 import re
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,16 +19,11 @@ from provisioner import download, paths, process
 from provisioner.compat import tomllib
 from provisioner.errors import NoRoute, SourceUnreachable
 from provisioner.indexes import IndexSettings, settings_files
+from provisioner.kept_answers import kept
 from provisioner.locking.wheel_choice import Target
 from provisioner.uv import glibc_platform, run_uv, uv_program
 
 RESOLVE_SECONDS = 600.0
-
-KEPT_SECONDS = 600
-"""How long the answer to the very same question is taken as fresh, as an index's pages usually are (``Cache-Control: max-age=600``)."""
-
-refresh: ContextVar[bool] = ContextVar("refresh", default=False)
-"""True while every index must be asked again (``--refresh``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +55,15 @@ class Answer:
 
 
 def answer(question: Question) -> Answer:
-    """Return what uv chooses, or chose for the same question less than `KEPT_SECONDS` ago (offline: at any time).
+    """Return what uv chooses, or chose for the same question a short while ago (`provisioner.kept_answers`).
 
     Raise `NoRoute` with uv's own explanation when the requirements cannot be satisfied together, `SourceUnreachable` when an index
     does not answer.
     """
-    kept = paths.cache_dir() / "resolutions" / f"{_key(question)}.json"
-    if (text := _kept(kept)) is None:
+    place = paths.cache_dir() / "resolutions" / f"{_key(question)}.json"
+    if (text := kept(place)) is None:
         text = json.dumps(_asked(question), default=str)
-        paths.write_atomic(kept, text)
+        paths.write_atomic(place, text)
     found = json.loads(text)
     return Answer(found["packages"], found["requires"])
 
@@ -78,15 +71,6 @@ def answer(question: Question) -> Answer:
 def unreachable(said: str) -> bool:
     """Say whether uv failed because an index did not answer."""
     return _UNREACHABLE.search(said) is not None
-
-
-def _kept(path: Path) -> str | None:
-    try:
-        age = time.time() - path.stat().st_mtime
-        fresh = not refresh.get() and 0 <= age < KEPT_SECONDS
-        return path.read_text() if fresh or download.offline.get() else None
-    except OSError:
-        return None
 
 
 def _key(question: Question) -> str:
@@ -176,8 +160,8 @@ def _options(question: Question) -> list[str]:
 
 
 def _compile(words: Sequence[str | os.PathLike[str]], question: Question) -> process.Result:
-    kept = {"UV_CACHE_DIR": str(paths.cache_dir() / "uv")}
-    return run_uv(["pip", "compile", *words], settings=question.settings, timeout=RESOLVE_SECONDS, environ=kept)
+    cache = {"UV_CACHE_DIR": str(paths.cache_dir() / "uv")}
+    return run_uv(["pip", "compile", *words], settings=question.settings, timeout=RESOLVE_SECONDS, environ=cache)
 
 
 def _write_project(folder: Path, question: Question) -> Path:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from provisioner import download
+from provisioner import download, kept_answers
 from provisioner.errors import NoRoute
 from provisioner.indexes import IndexSettings, flat_torch_index
-from provisioner.locking import resolution
 from provisioner.locking.pypi_part import Target, resolve
 from provisioner.locking.resolution import read_annotations
 from tests.distributions import make_wheel
@@ -55,12 +54,12 @@ def test_the_same_question_is_not_asked_again_for_ten_minutes_unless_the_user_sa
         assert resolve(["app"], TARGET, settings)[0].version == "1.0"
         assert len(server.requests) == asked
         assert resolve(["app>=1"], TARGET, settings)[0].version == "2.0", "another question is asked"
-        token = resolution.refresh.set(True)
+        token = kept_answers.refresh.set(True)
         assert resolve(["app"], TARGET, settings)[0].version == "2.0"
-        resolution.refresh.reset(token)
+        kept_answers.refresh.reset(token)
         make_wheel(tmp_path / "files", "app", "3.0")
         write_index(tmp_path)
-        monkeypatch.setattr(resolution, "KEPT_SECONDS", 0)
+        monkeypatch.setattr(kept_answers, "KEPT_SECONDS", 0)
         assert resolve(["app"], TARGET, settings)[0].version == "3.0", "an old answer is not taken as fresh"
 
 

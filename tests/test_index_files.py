@@ -1,0 +1,56 @@
+"""Sdists of a package index, looked up on a local one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from provisioner import download, kept_answers
+from provisioner.errors import SourceUnreachable
+from provisioner.index_files import find_sdist
+from provisioner.indexes import IndexSettings
+from tests.servers import serve
+
+SHA256 = "ab" * 32
+
+
+def page(folder: Path, *versions: str) -> None:
+    """Write the project's page, with one sdist a version."""
+    (folder / "app").mkdir(exist_ok=True)
+    links = (f'<a href="app-{version}.tar.gz#sha256={SHA256}">app-{version}.tar.gz</a>' for version in versions)
+    (folder / "app" / "index.html").write_text(f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>")
+
+
+@pytest.mark.integration
+def test_an_sdist_is_asked_for_once_in_ten_minutes_and_again_when_the_user_says_so(tmp_path: Path) -> None:
+    page(tmp_path, "1.0", "2.0")
+    with serve(tmp_path) as server:
+        settings = IndexSettings(origin="test", default=f"{server.url}/")
+        first = find_sdist("app", "1.0", settings)
+        assert (first.filename, first.sha256) == ("app-1.0.tar.gz", SHA256)
+        asked = len(server.requests)
+        assert find_sdist("app", "1.0", settings) == first
+        assert len(server.requests) == asked
+        page(tmp_path, "2.0")
+        token = kept_answers.refresh.set(True)
+        try:
+            with pytest.raises(SourceUnreachable, match=r"no sdist of app 1\.0"):
+                find_sdist("app", "1.0", settings)
+        finally:
+            kept_answers.refresh.reset(token)
+
+
+@pytest.mark.integration
+def test_without_network_the_last_answer_serves_and_a_question_never_asked_is_exit_4(tmp_path: Path) -> None:
+    page(tmp_path, "1.0", "2.0")
+    with serve(tmp_path) as server:
+        settings = IndexSettings(origin="test", default=f"{server.url}/")
+        first = find_sdist("app", "1.0", settings)
+    token = download.offline.set(True)
+    try:
+        assert find_sdist("app", "1.0", settings) == first
+        with pytest.raises(SourceUnreachable, match="--offline"):
+            find_sdist("app", "2.0", settings)
+    finally:
+        download.offline.reset(token)
