@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from provisioner.diagnosing.environments import diagnose
-from provisioner.diagnosing.findings import Finding
+from provisioner.diagnosing.findings import Finding, Repair
 from provisioner.diagnosing.fixing import apply, steps
 from provisioner.diagnosing.inventory import take
 from provisioner.machine.facts import Machine
@@ -51,27 +52,32 @@ def findings_with(python: Path, tmp_path: Path, binary: bytes) -> tuple[Finding,
     return diagnose(Machine(), take(python, import_seconds=120))
 
 
-def test_an_extension_of_the_old_abi_beside_a_torch_of_the_new_one_is_found(python: Path, tmp_path: Path) -> None:
-    findings = findings_with(python, tmp_path, extension(tmp_path, OLD_ABI))
-    assert next(finding.code for finding in findings if finding.primary) == "undefined-symbol-abi-mismatch"
+def of_the_old_abi(folder: Path) -> bytes:
+    return extension(folder, OLD_ABI)
 
 
-def test_a_missing_cuda_runtime_is_found(python: Path, tmp_path: Path) -> None:
-    (tmp_path / "cudart.c").write_text("int cudaGetDeviceCount(int *n) { return *n = 0; }\n")
-    library = tmp_path / "libcudart.so.12"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,libcudart.so.12", "-o", library, tmp_path / "cudart.c"], check=True)
-    binary = extension(tmp_path, NO_RUNTIME, str(library))
+def without_its_runtime(folder: Path) -> bytes:
+    (folder / "cudart.c").write_text("int cudaGetDeviceCount(int *n) { return *n = 0; }\n")
+    library = folder / "libcudart.so.12"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,libcudart.so.12", "-o", library, folder / "cudart.c"], check=True)
+    binary = extension(folder, NO_RUNTIME, str(library))
     library.unlink()
-    findings = findings_with(python, tmp_path, binary)
-    assert next(finding.code for finding in findings if finding.primary) == "libcudart-missing"
+    return binary
 
 
-def test_both_are_repaired_by_taking_flash_attn_away(python: Path, tmp_path: Path) -> None:
-    findings = findings_with(python, tmp_path, extension(tmp_path, OLD_ABI))
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [(of_the_old_abi, "undefined-symbol-abi-mismatch"), (without_its_runtime, "libcudart-missing")],
+    ids=["an extension of the other C++ ABI", "a CUDA runtime that is not there"],
+)
+def test_what_cannot_be_loaded_is_found_and_beside_a_torch_that_has_none_taken_away(
+    python: Path, tmp_path: Path, broken: Callable[[Path], bytes], code: str
+) -> None:
+    findings = findings_with(python, tmp_path, broken(tmp_path))
+    assert next(finding.code for finding in findings if finding.primary) == code
     planned = steps(findings)
-    assert planned
-    for step in planned:
-        assert apply(step).ok
+    assert [step.repair for step in planned] == [Repair.FLASH_ATTN]
+    assert apply(planned[0]).ok, "its command is the way out where planning has none"
     assert not any(finding.primary for finding in diagnose(Machine(), take(python, import_seconds=120)))
 
 
