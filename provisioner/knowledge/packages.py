@@ -40,17 +40,11 @@ class Xformers(msgspec.Struct, frozen=True):
 
         return SpecifierSet(self.torch.removeprefix("torch")).contains(torch.split("+")[0], prereleases=True)
 
-    @property
-    def reads_labels(self) -> bool:
-        """Whether a local label (``2.8.3+aten``) in ``flash_attn.__version__`` does no harm: 0.0.30 to 0.0.31.post1 read it as numbers.
-
-        Releases before fall back to torch's kernels where the name ``flash_attn_cuda`` is missing, and never come to read it
-        (xformers/ops/fmha/flash.py of 0.0.29.post3, 0.0.31.post1, 0.0.32.post2 and 0.0.35, read 2026-11-25).
-        """
-        return self.compare == "pep440" or Version(self.xformers) < Version("0.0.30")
-
     def accepts_flash_attn(self, version: str) -> bool:
-        """Say whether ``import xformers.ops`` works beside this flash-attn (its version without a local label)."""
+        """Say whether ``import xformers.ops`` works beside a flash-attn whose ``flash_attn.__version__`` this is (never with a local label).
+
+        That attribute is all that is compared, not the distribution's version (ops/fmha/flash.py of 0.0.30 to 0.0.35, read 2026-11-25).
+        """
         return _accepts(self, version)
 
 

@@ -24,8 +24,11 @@ TURING_RELEASE = "1.0.9"
 """The last release of flash-attn with Turing kernels."""
 
 BASES = ("2.8.3", "2.8.1", "2.7.2")
-"""Versions to stand for, newest first. xformers 0.0.32.post2 takes up to 2.8.2 and compares as `packaging` does, where 2.8.2+aten is above
-2.8.2, so 2.8.2 is none of them (xformers/ops/fmha/flash.py of 0.0.29.post3 to 0.0.35, read 2026-11-25)."""
+"""Versions to stand for, newest first: what xformers 0.0.33 and newer, 0.0.32, and older ones take.
+
+xformers compares ``flash_attn.__version__``, which is the base alone (imported beside the adapter: 0.0.30, 0.0.31.post1 and 0.0.32.post2,
+2026-11-25). 2.8.2 is none of them: the distribution's 2.8.2+aten is above 0.0.32's bound for whoever compares that.
+"""
 
 FIRST_TORCH = (2, 6)
 """The oldest torch that the adapter is planned for; Unsloth's stacks here start at it."""
@@ -43,7 +46,7 @@ def adapter(catalog: Catalog, version: str) -> AdapterStock | None:
 def versions(catalog: Catalog, kernels: tuple[str, ...], xformers: str | None, pin: str | None = None) -> tuple[str, ...]:
     """Return the adapter's versions beside an xformers (None: none is there), in the order of ``kernels``; ``pin`` narrows the base."""
     bases = (base for base in BASES if pin is None or covers(pin.partition("+")[0], base))
-    base = next((base for base in bases if xformers is None or catalog.accepts_labelled(xformers, base)), None)
+    base = next((base for base in bases if xformers is None or catalog.accepts(xformers, base)), None)
     return tuple(f"{base}+{label}" for label in kernels) if base else ()
 
 

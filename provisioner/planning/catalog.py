@@ -150,11 +150,6 @@ class Catalog:
         found = packages.xformers_release(xformers)
         return found is None or found.accepts_flash_attn(flash_attn_version)
 
-    def accepts_labelled(self, xformers: str, flash_attn_version: str) -> bool:
-        """Say whether xformers takes a flash-attn beside it whose version carries a label of its own."""
-        found = packages.xformers_release(xformers)
-        return found is None or (found.reads_labels and found.accepts_flash_attn(flash_attn_version))
-
     def xformers_pythons(self, xformers: str) -> tuple[str, ...]:
         """Return the Pythons that an xformers release has wheels for; empty where one wheel serves all."""
         found = packages.xformers_release(xformers)

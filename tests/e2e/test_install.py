@@ -26,26 +26,14 @@ pytestmark = [
     pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="a real driver answers before the stand-in"),
 ]
 
-CAPTURE = "machines/ubuntu20.04-rtx4090-550.54.14/programs.json"
-SMI = """#!{python}
-import json, sys
-for run in json.load(open({capture!r})):
-    if run["argv"][1:] == sys.argv[1:]:
-        sys.stdout.write("\\n".join(run["out"]))
-        sys.exit(run["code"])
-sys.exit(2)
-"""
+CAPTURE = "ubuntu20.04-rtx4090-550.54.14"
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with make_world(tmp_path_factory.mktemp("world")) as made:
         assert made.provision("knowledge", "update", "--official-only").returncode == 0
-        program = made.home / "bin/nvidia-smi"
-        program.parent.mkdir()
-        program.write_text(SMI.format(python=sys.executable, capture=str(Path(__file__).parents[1] / CAPTURE)))
-        program.chmod(0o755)
-        made.environ["PATH"] = f"{program.parent}:{made.environ['PATH']}"
+        made.give_driver(CAPTURE)
         yield made
 
 

@@ -35,6 +35,34 @@ class cuda:
     is_available = staticmethod(lambda: False)
     device_count = staticmethod(lambda: 0)
     get_arch_list = staticmethod(lambda: [])
+
+# What the 2.x adapter names where it is imported: types for its signatures, and how operators are registered.
+from torch import library, nn
+from torch.library import ops
+Tensor = type("Tensor", (), {})
+device = dtype = type("dtype", (), {})
+float16, bfloat16, float32, int32, int64 = (dtype() for _ in range(5))
+class autograd:
+    Function = type("Function", (), {})
+"""
+TORCH_LIBRARY = """
+class ops:
+    flash_attn = type("flash_attn", (), {})
+
+def custom_op(name, **options):
+    def declared(function):
+        setattr(ops.flash_attn, name.partition("::")[2], function)
+        function.register_fake = function.register_autograd = lambda other, **more: other
+        return function
+    return declared
+"""
+SMI = """#!{python}
+import json, sys
+for run in json.load(open({capture!r})):
+    if run["argv"][1:] == sys.argv[1:]:
+        sys.stdout.write("\\n".join(run["out"]))
+        sys.exit(run["code"])
+sys.exit(2)
 """
 UNSLOTH_INIT = 'raise NotImplementedError("Unsloth cannot find any torch accelerator? You need a GPU.")\n'
 
@@ -59,6 +87,15 @@ class World:
         assert run.returncode == 0, run.stdout + run.stderr
         document: dict[str, Any] = json.loads(run.stdout)
         return document
+
+    def give_driver(self, capture: str) -> None:
+        """Put an nvidia-smi on PATH that says what the one of a captured machine said."""
+        program = self.home / "bin/nvidia-smi"
+        program.parent.mkdir()
+        said = Path(__file__).parents[1] / "machines" / capture / "programs.json"
+        program.write_text(SMI.format(python=sys.executable, capture=str(said)))
+        program.chmod(0o755)
+        self.environ["PATH"] = f"{program.parent}:{self.environ['PATH']}"
 
 
 @contextmanager
@@ -102,6 +139,9 @@ def _write_packages(files: Path, build: Path) -> None:
         files={
             "torch/__init__.py": TORCH_INIT,
             "torch/version.py": f"__version__ = '{TORCH}+cu126'\ncuda = '{CUDA}'\ngit_version = '{'0' * 40}'\n",
+            "torch/library.py": TORCH_LIBRARY,
+            "torch/nn/__init__.py": "",
+            "torch/nn/functional.py": "def pad(tensor, widths, value=None):\n    raise NotImplementedError\n",
             "torch/lib/libc10.so": library.read_bytes(),
         },
         requires=[f"nvidia-cuda-runtime-cu12=={runtime}", "triton==3.3.1"],

@@ -143,13 +143,13 @@ def test_kernels_of_2x_cannot_be_chosen_for_the_adapter(catalog: Catalog) -> Non
         make_plan(T4, Request(kernels=KernelSelection("custom", (128,), ("fp16",))), catalog)
 
 
-def _labelled_is_accepted(xformers: str, version: str) -> bool:
-    """Whether xformers accepts the version as `packaging` orders it, label and all; its older checks look at three numbers."""
+def _is_accepted(xformers: str, version: str) -> bool:
+    """Whether xformers accepts both the base, which is what it reads, and the whole version as `packaging` orders it."""
     release = packages.xformers_release(xformers)
     assert release
-    if release.compare == "pep440":
-        return Version(release.flash_attn_min) <= Version(version) <= Version(release.flash_attn_max or "99")
-    return release.accepts_flash_attn(version)
+    if release.compare == "pep440" and Version(version) > Version(release.flash_attn_max or "99"):
+        return False
+    return release.accepts_flash_attn(version.partition("+")[0])
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=lambda stack: f"{stack.torch}-{stack.cuda}")
@@ -157,20 +157,23 @@ def test_the_adapters_version_lies_in_the_range_of_the_xformers_beside_it(stack:
     assert stack.flash_attn
     for version in stack.flash_attn:
         assert adapters.adapter(catalog, version)
-        assert stack.xformers is None or _labelled_is_accepted(stack.xformers, version)
+        assert stack.xformers is None or _is_accepted(stack.xformers, version)
 
 
-def test_beside_an_xformers_that_reads_versions_as_numbers_there_is_no_adapter(plan: Callable[..., Plan]) -> None:
-    """xformers 0.0.31.post1 ops/fmha/flash.py: int("0+aten") is a ValueError, so `import xformers.ops` would fail."""
-    for box in (T4, V100):
-        chosen = plan(box, torch="2.7")
-        assert (chosen.route, chosen.attention) == (Route.NONE, "xformers")
+@pytest.mark.parametrize(
+    ("torch", "turing", "volta"), [("2.7", "2.7.2+turing109", "2.7.2+aten"), ("2.7.0", "2.7.2+turing109", "2.7.2+aten")]
+)
+def test_beside_an_xformers_that_parses_three_numbers_the_adapter_has_a_base_in_its_range(
+    plan: Callable[..., Plan], torch: str, turing: str, volta: str
+) -> None:
+    """xformers 0.0.30 and 0.0.31.post1, ops/fmha/flash.py: ``int(s) for s in flash_attn.__version__.split(".")[:3]``, 2.7.4 and 2.8.0 at most."""
+    assert (version_of(plan(T4, torch=torch)), version_of(plan(V100, torch=torch))) == (turing, volta)
 
 
 @pytest.mark.parametrize("xformers", XFORMERS)
 def test_for_any_xformers_a_base_is_found_or_none_is_claimed(xformers: str, catalog: Catalog) -> None:
     for version in adapters.versions(catalog, ("aten",), xformers):
-        assert _labelled_is_accepted(xformers, version)
+        assert _is_accepted(xformers, version)
 
 
 def test_each_base_is_the_number_of_a_real_release() -> None:
