@@ -14,12 +14,12 @@ from typing import Any
 from provisioner import __version__, paths, progress
 from provisioner.building import ccache, generated, packing, patches, schedule, sources
 from provisioner.building import graph as graphs
+from provisioner.building.acceptance import accept_wheel
 from provisioner.building.compile import Outcome, run_graph
 from provisioner.building.graph import Graph
 from provisioner.building.key import BuildKey, build_key
 from provisioner.building.memory import read_memory
 from provisioner.building.patches import Patch
-from provisioner.building.proof import prove
 from provisioner.building.releases import Release, find_release
 from provisioner.building.schedule import Forecast, Jobs
 from provisioner.building.selection import Selection, preset, select
@@ -119,7 +119,7 @@ def forecast_build(prepared: Prepared) -> Forecast:
 
 
 def build_flash_attn(order: BuildOrder, *, wheelhouse: Wheelhouse | None = None) -> BuiltWheel:
-    """Return the wheel of ``order``: from the wheelhouse, or compiled now, proved (`proof.prove`) and stored there.
+    """Return the wheel of ``order``: from the wheelhouse, or compiled now, accepted (`accept_wheel`) and stored there.
 
     Two processes that want the same wheel: one compiles, the other waits and takes it. An interrupted build goes on where it
     stopped. Raise what `prepare` raises, `SourceUnreachable` or `IntegrityError` for the sdist, and `BuildFailed`.
@@ -136,7 +136,7 @@ def build_flash_attn(order: BuildOrder, *, wheelhouse: Wheelhouse | None = None)
             source = _source(prepared)
             outcome = _compile(prepared, source, build)
             wheel = _pack(prepared, source, build)
-            prove(wheel, prepared.target, prepared.key.archs)
+            accept_wheel(wheel, prepared.target, prepared.key.archs)
             entry = store.store(prepared.digest, wheel, to_json(provenance(prepared)))
     return _built(prepared, entry, started, outcome)
 

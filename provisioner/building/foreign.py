@@ -15,9 +15,9 @@ from pathlib import Path
 
 from provisioner import __version__, paths, process, progress
 from provisioner.building import packing, sources
+from provisioner.building.acceptance import accept_wheel
 from provisioner.building.build import BuiltWheel
 from provisioner.building.memory import read_memory
-from provisioner.building.proof import prove
 from provisioner.building.sources import NamedTree
 from provisioner.building.target import Target, read_target
 from provisioner.building.toolchain import CXX20_TORCH, Toolchain, check, find_toolchain
@@ -64,7 +64,7 @@ def build_tree(order: TreeOrder, *, wheelhouse: Wheelhouse | None = None) -> Bui
             if entry is None:
                 wheel = _run_setup(tree, scratch / "out", order, target, toolchain)
                 provenance = to_json({"schema": 1, "builder": f"provision {__version__}", "key": key, "inputs": made_of})
-                prove(add_provenance(wheel, provenance), target, order.archs)
+                accept_wheel(add_provenance(wheel, provenance), target, order.archs)
                 entry = store.store(key, wheel, provenance)
     version = entry.path.name.split("-")[1]
     seconds = round(time.monotonic() - started, 2)

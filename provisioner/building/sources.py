@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from provisioner import download, paths
 from provisioner.building.releases import Release
 from provisioner.errors import IntegrityError, UsageError
-from provisioner.index_files import find_sdist
 from provisioner.indexes import IndexSettings, read_index_settings
+from provisioner.sdists import find_sdist
 
 PROJECT = "flash-attn"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from provisioner.diagnosing import catalogue, out_of_memory, rules
+from provisioner.diagnosing import messages, out_of_memory, rules
 from provisioner.diagnosing.candidates import Candidate, resolve
 from provisioner.diagnosing.environments import diagnose
 from provisioner.diagnosing.findings import Finding, Fix, Severity
@@ -22,10 +22,8 @@ def diagnose_report(text: str) -> tuple[Machine, tuple[Finding, ...]]:
 
 def findings_of(report: Report) -> tuple[Finding, ...]:
     """Return the findings of a report already read."""
-    messages = (
-        _in_context(candidate, report) for candidate in catalogue.match(report.text) if not _is_foreign(candidate, report)
-    )
-    return resolve((*messages, *rules.apply(report), *out_of_memory.causes(report.text)))
+    matched = (_in_context(candidate, report) for candidate in messages.match(report.text) if not _is_foreign(candidate, report))
+    return resolve((*matched, *rules.apply(report), *out_of_memory.causes(report.text)))
 
 
 _BUILDING = (

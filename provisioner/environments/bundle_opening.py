@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provisioner import download, paths, progress
-from provisioner.downloads import side_by_side
 from provisioner.environments.bundle import ANEW, MANIFEST, BundledFile, BundleManifest, is_archive, read_manifest_text
 from provisioner.environments.locked import Locked, read_locked
 from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable, UsageError
 from provisioner.machine.facts import Machine
+from provisioner.parallel_downloads import side_by_side
 from provisioner.planning.estimates import UNPACKED
 from provisioner.planning.values import Estimates
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner import __version__, codec, download, paths, progress
-from provisioner.downloads import Wanted, fetch_all, side_by_side
 from provisioner.environments.bundle import FOLDERS, MANIFEST, BundledFile, BundleManifest, is_archive, layout, needs
 from provisioner.environments.locked import Locked, read_locked
 from provisioner.errors import Busy, NoRoute, SourceUnreachable, UsageError
 from provisioner.locking.values import SOURCE, LockedPackage
+from provisioner.parallel_downloads import Wanted, fetch_all, side_by_side
 
 MIB = 2**20
 

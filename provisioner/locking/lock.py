@@ -13,13 +13,13 @@ from provisioner.adapter.kernels import RELEASE as ADAPTER_RELEASE
 from provisioner.adapter.kernels import AdapterVersion
 from provisioner.adapter.locked import ADAPTER, adapter_record
 from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable
-from provisioner.index_files import find_sdist
 from provisioner.indexes import IndexSettings
 from provisioner.locking import conda_part, pypi_part
 from provisioner.locking.unhashed import hash_by_download
 from provisioner.locking.values import MAIN, SOURCE, TOOLCHAIN, Lock, LockedPackage
 from provisioner.machine.facts import Machine
 from provisioner.planning.values import Plan, Route
+from provisioner.sdists import find_sdist
 
 LOWEST_GLIBC = "2.28"
 """Assumed where the target's glibc is unknown: the floor of torch's wheels since 2.6 (manylinux_2_28)."""

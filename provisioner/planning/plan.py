@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from provisioner.machine.facts import Gpu, Machine
+from provisioner.planning.assemble import assemble
 from provisioner.planning.catalog import Catalog
-from provisioner.planning.describe import describe
 from provisioner.planning.judging import judge_all, listed_candidates
 from provisioner.planning.no_route import no_route
 from provisioner.planning.refusals import refuse_unsupported
@@ -28,7 +28,7 @@ def make_plan(machine: Machine, request: Request, catalog: Catalog) -> Plan:
     candidates = listed_candidates(judgement)
     if not judgement.accepted:
         raise no_route(machine, request, catalog, judgement, candidates)
-    return describe(machine, request, catalog, judgement, candidates)
+    return assemble(machine, request, catalog, judgement, candidates)
 
 
 def visible(machine: Machine) -> Machine:

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from provisioner.building import build as building
 from provisioner.building import releases
+from provisioner.building.acceptance import accept_wheel
 from provisioner.building.build import BuildOrder, BuiltWheel, build_dir, build_flash_attn, forecast_build, prepare
-from provisioner.building.proof import prove
 from provisioner.building.releases import Release
 from provisioner.building.target import read_target
 from provisioner.building.toolchain import find_toolchain
@@ -219,12 +219,12 @@ def test_a_wheel_that_would_not_load_never_enters_the_wheelhouse(
 
 def test_a_wheel_without_code_for_a_wanted_arch_is_not_proved(built: tuple[BuiltWheel, Release], workshop: Path) -> None:
     target = read_target(workshop / "env" / "bin" / "python")
-    assert prove(built[0].path, target, ("sm_90",)).working_archs == ("sm_90",)
+    assert accept_wheel(built[0].path, target, ("sm_90",)).working_archs == ("sm_90",)
     with pytest.raises(BuildFailed) as caught:
-        prove(built[0].path, target, ("sm_90", "sm_120"))
+        accept_wheel(built[0].path, target, ("sm_90", "sm_120"))
     assert "sm_120" in " ".join(caught.value.details["reasons"])
     with pytest.raises(BuildFailed, match="sm_90a"):  # the same GPU, but not the code that was asked for
-        prove(built[0].path, target, ("sm_90a",))
+        accept_wheel(built[0].path, target, ("sm_90a",))
 
 
 def test_a_cache_path_that_compilers_would_split_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

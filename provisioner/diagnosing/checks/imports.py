@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
-from provisioner.diagnosing import catalogue, hangs
+from provisioner.diagnosing import hangs, messages
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.checks.installer import install, uninstall
 from provisioner.diagnosing.findings import Fix, Repair, Safety, Severity
@@ -33,7 +33,7 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
 
 
 def _failed(inventory: Inventory, package: str, attempt: Attempt) -> Iterator[Candidate]:
-    known = tuple(_repairable(inventory, package, one) for one in catalogue.match(clean(attempt.output)))
+    known = tuple(_repairable(inventory, package, one) for one in messages.match(clean(attempt.output)))
     yield from known
     if any(one.severity is Severity.ERROR for one in known):
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from provisioner.diagnosing import catalogue, hangs
+from provisioner.diagnosing import hangs, messages
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.checks.installer import uninstall
 from provisioner.diagnosing.findings import Fix, Repair, Safety, Severity
@@ -43,7 +43,7 @@ def _call(attempt: Attempt | None) -> Iterator[Candidate]:
             fix = Fix("measure it in full", "provision verify")
             yield Candidate("flash-attn-wrong-result", 45, Severity.ERROR, title, (attempt.output.strip()[-200:],), fix)
     else:
-        known = catalogue.match(clean(attempt.output))
+        known = messages.match(clean(attempt.output))
         yield from known
         if not known:
             last = (attempt.output.strip().splitlines() or ["no output"])[-1]

@@ -40,7 +40,7 @@ class Message:
 
 
 @lru_cache(maxsize=1)
-def messages() -> tuple[Message, ...]:
+def all_messages() -> tuple[Message, ...]:
     """Return the catalogue in the file's order."""
     from provisioner.codec import from_builtins
 
@@ -50,7 +50,7 @@ def messages() -> tuple[Message, ...]:
 
 @lru_cache(maxsize=1)
 def _compiled() -> tuple[tuple[Message, re.Pattern[str]], ...]:
-    return tuple((message, re.compile(message.pattern)) for message in messages())
+    return tuple((message, re.compile(message.pattern)) for message in all_messages())
 
 
 def match(report: CleanText) -> tuple[Candidate, ...]:

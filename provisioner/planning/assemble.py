@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from provisioner.planning.stock import Draft
 
 
-def describe(
+def assemble(
     machine: Machine, request: Request, catalog: Catalog, judgement: Judgement, candidates: tuple[Candidate, ...]
 ) -> Plan:
     """Return the plan of the best accepted draft."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from provisioner.building.target import Target
+from provisioner.capability import ComputeCapability
 from provisioner.errors import BuildFailed
 from provisioner.wheels.inspect import inspect
 from provisioner.wheels.inspection import Inspection
@@ -15,7 +15,7 @@ from provisioner.wheels.verdict import Target as Destination
 from provisioner.wheels.verdict import reject_reasons
 
 
-def prove(wheel: Path, target: Target, archs: Sequence[str]) -> Inspection:
+def accept_wheel(wheel: Path, target: Target, archs: Sequence[str]) -> Inspection:
     """Return the inspection of ``wheel``, linked against the torch of ``target``.
 
     Raise `BuildFailed` with every reason when it lacks device code for one of ``archs``, has kernels that only print an error there, or
@@ -24,7 +24,7 @@ def prove(wheel: Path, target: Target, archs: Sequence[str]) -> Inspection:
     libraries = target.torch.root / "lib"
     inspection = inspect(wheel, against=libraries)
     destination = Destination(
-        gpus=tuple(dict.fromkeys(_capability(arch) for arch in archs)),
+        gpus=tuple(dict.fromkeys(str(ComputeCapability.parse(arch)) for arch in archs)),
         glibc=target.interpreter.glibc or None,
         python=target.interpreter.version + ("t" if target.interpreter.abi.endswith("t") else ""),
         machine=target.interpreter.platform.partition("_")[2],
@@ -43,9 +43,3 @@ def prove(wheel: Path, target: Target, archs: Sequence[str]) -> Inspection:
         code=reasons[0].code if reasons else "no-kernel",
         details={"reasons": texts},
     )
-
-
-def _capability(arch: str) -> str:
-    """Return the compute capability that ``sm_90a`` or ``compute_75`` is for: ``9.0``, ``7.5``."""
-    digits = re.sub(r"\D", "", arch)
-    return f"{digits[:-1]}.{digits[-1]}"

@@ -8,8 +8,8 @@ import pytest
 
 from provisioner import download, kept_answers
 from provisioner.errors import SourceUnreachable
-from provisioner.index_files import find_sdist
 from provisioner.indexes import IndexSettings
+from provisioner.sdists import find_sdist
 from tests.servers import serve
 
 SHA256 = "ab" * 32

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from provisioner import download, progress
-from provisioner.downloads import Wanted, fetch_all, side_by_side
 from provisioner.errors import IntegrityError
+from provisioner.parallel_downloads import Wanted, fetch_all, side_by_side
 from tests.servers import serve
 
 
