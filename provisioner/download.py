@@ -136,15 +136,6 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, size: int | None
     return target
 
 
-def get_text(url: str, *, headers: dict[str, str] | None = None, timeout: float = CONNECT_SECONDS) -> str:
-    """Return a small document as text. Raise `SourceUnreachable` when it cannot be had."""
-    url = mirrored(url)
-    if urlsplit(url).scheme == "file":
-        return Path(unquote(urlsplit(url).path)).read_text()
-    with _response(url, headers or {}, timeout) as response:
-        return response.text
-
-
 def get_range(url: str, byte_range: str, *, session: requests.Session | None = None) -> tuple[bytes, int]:
     """Return (bytes, size of the whole file) for ``byte_range``, such as ``0-1023`` or ``-65536`` (the end).
 
@@ -194,11 +185,12 @@ def size_of(url: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said: the status, the body as text (empty for 304), and the headers with lower-case names."""
+    """What a server said: the status, the body as text (empty for 304), the headers with lower-case names, and the URL that answered."""
 
     status: int
     text: str
     headers: dict[str, str]
+    url: str
 
 
 def get_answer(
@@ -215,7 +207,8 @@ def get_answer(
             text = response.text
         except (requests.RequestException, OSError) as error:
             raise SourceUnreachable(f"{redact(url)} broke off: {_reason(error)}") from error
-        return Answer(response.status_code, text, {name.lower(): value for name, value in response.headers.items()})
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, text, headers, response.url)
 
 
 def _copy_local(url: str, partial: Path, task: progress.Task) -> None:
@@ -298,6 +291,7 @@ def _response(
     except requests.Timeout as error:
         raise SourceUnreachable(f"{urlsplit(url).hostname} did not answer within {timeout:.0f} s") from error
     with response:
+        progress.detail(f"asked ({response.elapsed.total_seconds():.1f} s, {response.status_code}): {shown}")
         if response.status_code not in accept:
             raise SourceUnreachable(f"{shown} answered {response.status_code} {response.reason}")
         yield response

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from provisioner import progress
+
 OUTPUT_LIMIT = 16 * 1024 * 1024
 """Bytes kept of each output stream; a program that prints more keeps running, the rest is dropped."""
 
@@ -72,11 +74,15 @@ def run(
             start_new_session=True,
         )
     except OSError as error:
+        progress.detail(f"did not start: {shlex.join(words)}: {error}")
         return Result(words, None, "", str(error), time.monotonic() - started)
     with _ended(child):
         streams, timed_out = _collect(child, input_text, started + timeout, on_line)
     out, err = (stream.decode("utf-8", "replace") for stream in streams)
-    return Result(words, child.returncode, out, err, time.monotonic() - started, timed_out)
+    seconds = time.monotonic() - started
+    ended = "stopped at its time limit" if timed_out else f"exit {child.returncode}"
+    progress.detail(f"ran ({seconds:.1f} s, {ended}): {shlex.join(words)}")
+    return Result(words, child.returncode, out, err, seconds, timed_out)
 
 
 @contextmanager

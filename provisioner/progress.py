@@ -5,7 +5,8 @@ Library code calls `task` and `note`; by default nothing listens. The CLI instal
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -50,6 +51,10 @@ class _Silent:
 reporter: ContextVar[Reporter] = ContextVar("reporter", default=_Silent())  # noqa: B039 - stateless
 
 
+detailed: ContextVar[Callable[[str], None] | None] = ContextVar("detailed", default=None)
+"""Where details go (``-v``); None: nowhere."""
+
+
 @contextmanager
 def task(label: str, *, total: float | None = None, unit: str = "") -> Iterator[Task]:
     """Report one task from its start to its end; ``unit`` is ``"B"`` for bytes, else a plural noun."""
@@ -66,3 +71,12 @@ def task(label: str, *, total: float | None = None, unit: str = "") -> Iterator[
 def note(text: str) -> None:
     """Tell the user one sentence."""
     reporter.get().note(text)
+
+
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def detail(text: str) -> None:
+    """Tell what only somebody looking for a fault wants to know: a program that ran, a file that was fetched. Credentials are taken out."""
+    if (say := detailed.get()) is not None:
+        say(_PASSWORD.sub("…", text))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from provisioner import download, paths
@@ -12,6 +14,9 @@ from provisioner.codec import from_json, to_json
 from provisioner.errors import SourceUnreachable
 from provisioner.indexes import IndexSettings
 from provisioner.kept_answers import kept
+
+if TYPE_CHECKING:
+    from pypi_simple import ProjectPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +52,44 @@ def find_sdist(project: str, version: str, settings: IndexSettings) -> IndexFile
 
 
 def _on_the_index(project: str, version: str, settings: IndexSettings) -> IndexFile:
-    import requests
-    from pypi_simple import NoSuchProjectError, PyPISimple, UnsupportedContentTypeError, UnsupportedRepoVersionError
+    from pypi_simple import ACCEPT_ANY
 
     host = urlsplit(settings.url).hostname or settings.url
     try:
-        with PyPISimple(endpoint=settings.url) as client:
-            page = client.get_project_page(project, timeout=(download.CONNECT_SECONDS, download.READ_SECONDS))
-    except NoSuchProjectError as error:
-        raise SourceUnreachable(f"{host} has no project {project}", code="index-lacks-file") from error
-    except (requests.RequestException, UnsupportedContentTypeError, UnsupportedRepoVersionError) as error:
-        raise SourceUnreachable(
-            f"the package index at {host} did not answer as one: {type(error).__name__}",
-            hints=["check the network and HTTPS_PROXY", "or set a mirror: `pip config set global.index-url URL`"],
-            code="index-unreachable",
-        ) from error
-    for package in page.packages:
+        answer = download.get_answer(f"{settings.url.rstrip('/')}/{project}/", headers={"Accept": ACCEPT_ANY}, accept=(200, 404))
+    except SourceUnreachable as error:
+        raise _no_index(host, error.what) from error
+    packages = _page(project, answer, host).packages if answer.status == 200 else []
+    for package in packages:
         if package.package_type == "sdist" and package.version == version:
             return IndexFile(package.filename, package.url, package.digests.get("sha256"), package.size)
-    raise SourceUnreachable(f"{host} has no sdist of {project} {version}", code="index-lacks-file")
+    raise SourceUnreachable(
+        f"{host} has no sdist of {project} {version}" if packages else f"{host} has no project {project}",
+        why="a mirror that lags behind, or a private index that holds chosen projects only",
+        hints=["put the sdist into a folder and name that: PIP_FIND_LINKS=/that/folder", "or use a whole mirror: --mirror NAME"],
+        code="index-lacks-file",
+    )
+
+
+def _page(project: str, answer: download.Answer, host: str) -> ProjectPage:
+    """Return the project's page, in whichever form the index serves it (PEP 503's HTML or PEP 691's JSON)."""
+    from pypi_simple import ProjectPage, UnsupportedRepoVersionError
+
+    try:
+        if answer.headers.get("content-type", "").startswith("application/vnd.pypi.simple.v1+json"):
+            return ProjectPage.from_json_data(json.loads(answer.text), answer.url)
+        return ProjectPage.from_html(project, answer.text, answer.url)
+    except (ValueError, KeyError, UnsupportedRepoVersionError) as error:
+        raise _no_index(host, f"{type(error).__name__}: {error}") from error
+
+
+def _no_index(host: str, why: str) -> SourceUnreachable:
+    return SourceUnreachable(
+        f"the package index at {host} did not answer as one",
+        why=why,
+        hints=["check the network and HTTPS_PROXY", "or set a mirror: `pip config set global.index-url URL`"],
+        code="index-unreachable",
+    )
 
 
 def _in_find_links(project: str, version: str, settings: IndexSettings) -> IndexFile | None:

@@ -54,7 +54,7 @@ def test_offline_asks_nobody_but_still_reads_files(tmp_path: Path) -> None:
         assert download.fetch(source.as_uri(), tmp_path / "copy", sha256=SHA256).read_bytes() == DATA
         with serve(tmp_path) as server:
             with pytest.raises(SourceUnreachable, match="--offline"):
-                download.get_text(server.url + "/with%20space")
+                download.get_answer(server.url + "/with%20space")
             assert server.requests == []
     finally:
         download.offline.reset(token)
@@ -65,5 +65,5 @@ def test_a_mirror_replaces_the_beginning_of_a_url(tmp_path: Path, monkeypatch: p
     (tmp_path / "gh/owner/file").write_text("mirrored")
     with serve(tmp_path) as server:
         monkeypatch.setenv(download.MIRRORS_VARIABLE, f"https://releases.example={server.url}/gh")
-        assert download.get_text("https://releases.example/owner/file") == "mirrored"
+        assert download.get_answer("https://releases.example/owner/file").text == "mirrored"
     assert download.mirrored("https://releases.example.org/x") == "https://releases.example.org/x"

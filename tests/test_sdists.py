@@ -54,3 +54,17 @@ def test_without_network_the_last_answer_serves_and_a_question_never_asked_is_ex
             find_sdist("app", "2.0", settings)
     finally:
         download.offline.reset(token)
+
+
+@pytest.mark.integration
+def test_a_page_that_is_no_index_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "index.html").write_text('<html><head><meta name="pypi:repository-version" content="9.0"></head></html>')
+    with serve(tmp_path) as server:
+        settings = IndexSettings(origin="test", default=f"{server.url}/")
+        with pytest.raises(SourceUnreachable, match="did not answer as one") as caught:
+            find_sdist("app", "1.0", settings)
+        with pytest.raises(SourceUnreachable, match="has no project other"):
+            find_sdist("other", "1.0", settings)
+    assert caught.value.code == "index-unreachable"
+    assert caught.value.hints

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from provisioner.cli.console import Output
-from provisioner.cli.options import speaking
+from provisioner.cli.options import environments_beginning, speaking
 
 
 @click.command("activate")
-@click.argument("name")
+@click.argument("name", shell_complete=environments_beginning)
 @click.option("--shell", help="bash, zsh, sh, fish or csh; told from $SHELL by default.")
 @speaking
 def command(name: str, shell: str | None, output: Output, offline: bool, yes: bool) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from provisioner import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
@@ -31,11 +35,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "remove": ("remove", "Delete an environment."),
     "recipes": ("recipes", "List, show and check recipes."),
     "knowledge": ("knowledge", "Show what the choice rests on; refresh the list of prebuilt wheels."),
+    "completion": ("completion", "Print code that completes commands, options and names in your shell."),
 }
 
 LEFT_AT_ONCE = frozenset({"rattler", "provisioner.machine.probe"})
 """Modules after which the interpreter is not finalised: py-rattler 0.28 can crash in that, after a complete result (measured
 2026-11-24: 5-36 % of short runs); a probe may still hang inside the driver, and a tenth of `detect`'s time went there."""
+
+EXIT_FAULT = 70
+"""A fault of this program (sysexits.h, EX_SOFTWARE): no code of the contract, so that a script never takes it for a finding."""
 
 
 class LazyGroup(click.Group):
@@ -54,10 +62,18 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin so, and the options of the group; click's own way imports every command."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return [*click.Command.shell_complete(self, ctx, incomplete)]
+        return [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         from provisioner.errors import UsageError
 
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
@@ -78,7 +94,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     The process ends through ``os._exit`` once one of `LEFT_AT_ONCE` was loaded.
     """
     words = sys.argv[1:] if argv is None else argv
-    code = _run(words)
+    code = _guarded(words)
     sys.stdout.flush()
     sys.stderr.flush()
     if LEFT_AT_ONCE & sys.modules.keys():
@@ -86,6 +102,28 @@ def main(argv: list[str] | None = None) -> NoReturn:
             logging.shutdown()
         os._exit(code)
     sys.exit(code)
+
+
+def _guarded(words: list[str]) -> int:
+    """Run the command; whatever nobody foresaw is said to be a fault of this program, with its traceback under ``-v`` alone."""
+    try:
+        return _run(words)
+    except Exception as error:
+        import traceback
+
+        from provisioner.cli.console import show_error
+        from provisioner.errors import ProvisionError
+
+        if any(re.fullmatch("--verbose|-[a-z]*v[a-z]*", word) for word in words):
+            traceback.print_exception(error)
+        fault = ProvisionError(
+            f"provision met a case that it does not know: {type(error).__name__}: {error}",
+            why="this is a fault of provision, not of what you asked",
+            hints=["the same command with -v shows where it happened: report that", "`provision capture DIR` adds this machine"],
+            code="internal-fault",
+        )
+        show_error(fault, as_json="--json" in words, exit_code=EXIT_FAULT)
+        return EXIT_FAULT
 
 
 def _run(words: list[str]) -> int:
@@ -105,9 +143,26 @@ def _run(words: list[str]) -> int:
         print("interrupted; nothing was left half-made", file=sys.stderr)
         return EXIT_INTERRUPTED
     except click.ClickException as error:
-        error.show()
-        return 2
+        return _misread(error, words)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0
+
+
+def _misread(error: click.ClickException, words: list[str]) -> int:
+    """Show click's refusal of the command line in the shape of every other error; no arguments at all show the help."""
+    from provisioner.cli.console import show_error
+    from provisioner.errors import UsageError
+
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return 2
+    path = context.command_path if context else "provision"
+    hints = [f"`{path} --help` shows how it is called"]
+    if path == "provision" and len(words) > 1:
+        hints.insert(0, f"options go behind the command: provision {words[1]} {words[0]}")
+    message = error.format_message().rstrip(".")
+    show_error(UsageError(message[0].lower() + message[1:], hints=hints), as_json="--json" in words)
+    return 2

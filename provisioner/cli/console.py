@@ -117,12 +117,13 @@ class _RichReporter:
             self._bars.console.print(text, soft_wrap=True, markup=False)
 
 
-def show_error(error: ProvisionError, *, as_json: bool) -> None:
+def show_error(error: ProvisionError, *, as_json: bool, exit_code: int | None = None) -> None:
     """Print an error: what, why and what next on stderr; with ``--json`` also the document on stdout."""
     if as_json:
         from provisioner.codec import SCHEMA, to_json
 
-        sys.stdout.write(to_json({"schema": SCHEMA, "error": error.to_dict()}))
+        stated = error.to_dict() if exit_code is None else {**error.to_dict(), "exit_code": exit_code}
+        sys.stdout.write(to_json({"schema": SCHEMA, "error": stated}))
     lines = [f"error[{error.code}]: {error.what}"]
     if error.why:
         lines.append(f"  why:  {error.why}")

@@ -11,7 +11,7 @@ import click
 
 from provisioner.cli.console import Output
 from provisioner.cli.doctor_memory import MemoryOptions, memory_options
-from provisioner.cli.options import speaking
+from provisioner.cli.options import environments_beginning, speaking
 
 if TYPE_CHECKING:
     from provisioner.diagnosing.findings import Finding
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=environments_beginning)
 @click.option(
     "--report",
     "report",

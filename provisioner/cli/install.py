@@ -9,13 +9,19 @@ import click
 
 from provisioner import paths
 from provisioner.cli.console import Output
-from provisioner.cli.options import speaking
+from provisioner.cli.options import environments_beginning, speaking
 from provisioner.cli.sources import mirroring
 
 
 @click.command("install")
 @click.option("--python", "python", type=click.Path(path_type=Path), metavar="PATH", help="The interpreter to install beside.")
-@click.option("--env", "env", metavar="NAME", help="The environment to install into: ours, or conda's of that name.")
+@click.option(
+    "--env",
+    "env",
+    metavar="NAME",
+    shell_complete=environments_beginning,
+    help="The environment to install into: ours, or conda's of that name.",
+)
 @click.option("--flash-attn", "flash_attn", metavar="VERSION", help="Use this flash-attn.")
 @click.option("--build/--no-build", default=None, help="Compile flash-attn in any case, or never.")
 @click.option("--kernels", type=click.Choice(["full", "unsloth"]), help="Which kernels a build contains.")

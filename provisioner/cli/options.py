@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import click
 
+from provisioner import progress
 from provisioner.cli.console import Output
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,7 +22,7 @@ def speaking(function: F) -> F:
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, all else on stderr.")
     @click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
-    @click.option("-v", "--verbose", count=True, help="Say more.")
+    @click.option("-v", "--verbose", count=True, help="Also say which programs ran and what was fetched.")
     @click.option("--offline", is_flag=True, help="Use no network.")
     @click.option("--no-color", is_flag=True, help="No colours (NO_COLOR does the same).")
     @click.option("--yes", "-y", is_flag=True, help="Answer every question with yes.")
@@ -30,10 +32,25 @@ def speaking(function: F) -> F:
     ) -> Any:
         color = not (no_color or os.environ.get("NO_COLOR"))
         output = Output(as_json, quiet, verbose, color)
+        if verbose:
+            progress.detailed.set(_say_detail)
         with _offline() if offline else nullcontext():
             return function(*args, output=output, offline=offline, yes=yes, **kwargs)
 
     return wrapper  # type: ignore[return-value]
+
+
+def _say_detail(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def environments_beginning(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of environments that begin so, for the shell's completion."""
+    from provisioner import paths
+
+    folder = paths.envs_dir()
+    names = sorted(link.name for link in folder.iterdir()) if folder.is_dir() else []
+    return [name for name in names if name.startswith(incomplete) and not name.startswith(".")]
 
 
 @contextmanager

@@ -7,11 +7,11 @@ import sys
 import click
 
 from provisioner.cli.console import Output
-from provisioner.cli.options import speaking
+from provisioner.cli.options import environments_beginning, speaking
 
 
 @click.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=environments_beginning)
 @speaking
 def command(name: str, output: Output, offline: bool, yes: bool) -> None:
     """Remove the environment NAME; refused while a process runs from it."""

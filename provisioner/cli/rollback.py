@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from provisioner.cli.console import Output
-from provisioner.cli.options import speaking
+from provisioner.cli.options import environments_beginning, speaking
 
 
 @click.command("rollback")
-@click.argument("name")
+@click.argument("name", shell_complete=environments_beginning)
 @speaking
 def command(name: str, output: Output, offline: bool, yes: bool) -> None:
     """Point NAME at its previous generation again; running processes keep the one they use."""

@@ -9,12 +9,12 @@ import sys
 import click
 
 from provisioner.cli.console import Output
-from provisioner.cli.options import speaking
+from provisioner.cli.options import environments_beginning, speaking
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--observe", is_flag=True, help="Let `provision doctor` ask COMMAND's Pythons for their stack and torch's memory.")
-@click.argument("name")
+@click.argument("name", shell_complete=environments_beginning)
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARGS]...")
 @speaking
 def command(observe: bool, name: str, words: tuple[str, ...], output: Output, offline: bool, yes: bool) -> None:

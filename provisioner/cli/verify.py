@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provisioner.cli.console import Output
-from provisioner.cli.options import speaking
+from provisioner.cli.options import environments_beginning, speaking
 from provisioner.errors import VerificationFailed
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=environments_beginning)
 @click.option("--python", type=click.Path(path_type=Path), help="The interpreter of the environment, instead of a name.")
 @click.option("--quick", "mode", flag_value="quick", default="quick", help="Each kernel and feature once (the default).")
 @click.option("--full", "mode", flag_value="full", help="Crossed over head dims, dtypes, grouping and lengths.")

@@ -50,7 +50,7 @@ def test_an_open_bundle_serves_the_locks_addresses_and_forbids_the_network(kind:
             assert download.mirrored(package.url).startswith(open_bundle.root.as_uri())
             download.check_file(Path(download.mirrored(package.url)[len("file://") :]), sha256=package.sha256)
         with pytest.raises(SourceUnreachable) as caught:
-            download.get_text("http://index.example/")
+            download.get_answer("http://index.example/")
         assert caught.value.code == "offline"
     assert not download.offline.get()
     assert download.at_hand.get() is None
