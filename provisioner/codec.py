@@ -15,6 +15,10 @@ T = TypeVar("T")
 SCHEMA = 1
 """The ``schema`` number of every JSON document; it grows when a documented name changes its meaning."""
 
+BAD_DOCUMENT = (
+    "write it again with the command that made it: a machine with `provision detect --json` or `provision capture DIR`",
+)
+
 
 def to_builtins(value: Any) -> Any:
     """Return ``value`` as plain dicts, lists, strings and numbers."""
@@ -32,7 +36,7 @@ def from_builtins(data: Any, kind: type[T], *, what: str = "input") -> T:
     try:
         return msgspec.convert(data, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{what} is not valid: {error}", code="bad-document") from error
+        raise UsageError(f"{what} is not valid: {error}", hints=BAD_DOCUMENT, code="bad-document") from error
 
 
 def from_json(text: str | bytes, kind: type[T], *, what: str = "input") -> T:
@@ -40,7 +44,7 @@ def from_json(text: str | bytes, kind: type[T], *, what: str = "input") -> T:
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{what} is not valid: {error}", code="bad-document") from error
+        raise UsageError(f"{what} is not valid: {error}", hints=BAD_DOCUMENT, code="bad-document") from error
 
 
 def read_json(path: Path, kind: type[T]) -> T:
@@ -48,7 +52,11 @@ def read_json(path: Path, kind: type[T]) -> T:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}", code="bad-document") from error
+        raise UsageError(
+            f"cannot read {path}: {error.strerror or error}",
+            hints=["give the path of a file that exists and that you may read"],
+            code="bad-document",
+        ) from error
     return from_json(text, kind, what=str(path))
 
 

@@ -286,7 +286,6 @@ def _response(
         raise SourceUnreachable(
             f"cannot reach {urlsplit(url).hostname}: {_reason(error)}",
             why="no network, a firewall, or a proxy that is not set",
-            hints=["set HTTPS_PROXY, or choose a mirror that you can reach with --mirror"],
         ) from error
     except requests.Timeout as error:
         raise SourceUnreachable(f"{urlsplit(url).hostname} did not answer within {timeout:.0f} s") from error

@@ -17,6 +17,8 @@ class ProvisionError(Exception):
 
     exit_code: ClassVar[int] = 2
     default_code: ClassVar[str] = "error"
+    default_hints: ClassVar[tuple[str, ...]] = ()
+    """What is worth trying after any error of the class, where none of its own is given."""
 
     def __init__(
         self,
@@ -30,7 +32,7 @@ class ProvisionError(Exception):
         super().__init__(what)
         self.what = what
         self.why = why
-        self.hints = tuple(hints)
+        self.hints = tuple(hints) or self.default_hints
         self.code = code or self.default_code
         self.details = details or {}
 
@@ -72,6 +74,10 @@ class SourceUnreachable(ProvisionError):
 
     exit_code = 4
     default_code = "source-unreachable"
+    default_hints = (
+        "check the network and HTTPS_PROXY, then run the same command again: what was fetched is kept",
+        "or fetch through a mirror: PROVISION_MIRRORS='https://HOST=https://mirror.example'",
+    )
 
 
 class IntegrityError(ProvisionError):
@@ -79,6 +85,7 @@ class IntegrityError(ProvisionError):
 
     exit_code = 5
     default_code = "integrity"
+    default_hints = ("do not use that file: delete it and fetch it again, from its publisher if it stays so",)
 
 
 class BuildFailed(ProvisionError):
@@ -100,6 +107,7 @@ class Busy(ProvisionError):
 
     exit_code = 8
     default_code = "busy"
+    default_hints = ("wait for the other process, or see which it is: `ps -ef | grep provision`",)
 
 
 EXIT_INTERRUPTED = 130

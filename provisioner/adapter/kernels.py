@@ -50,6 +50,7 @@ class AdapterVersion:
             raise UsageError(
                 f"{text} is not a version of the adapter",
                 why=f"it has flash-attn 2's functions and a label: {', '.join(f'{BASE_VERSION}+{kernels}' for kernels in Kernels)}",
+                hints=["`provision build --adapter aten` or `--adapter turing109` picks the label"],
                 code="unknown-release",
             )
         return cls(base, Kernels(label))

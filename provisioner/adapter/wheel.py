@@ -56,7 +56,11 @@ def build_order(order: AdapterOrder) -> BuildOrder:
             code="no-kernel",
         )
     if order.python is None:
-        raise UsageError("the kernels are compiled against a torch: name its interpreter with --python", code="no-python")
+        raise UsageError(
+            "the kernels are compiled against a torch, and no interpreter is named",
+            hints=["provision build --adapter turing109 --python /opt/venv/bin/python"],
+            code="no-python",
+        )
     return BuildOrder(order.python, archs, RELEASE, TURING, order.cuda_root, order.cxx, order.jobs, order.index_url)
 
 

@@ -40,6 +40,10 @@ def accept_wheel(wheel: Path, target: Target, archs: Sequence[str]) -> Inspectio
     raise BuildFailed(
         f"{wheel.name} was built, but would not work: {texts[0]}",
         why="; ".join(texts[1:]) or None,
+        hints=[
+            "build for what is here: --arch, --python and --cuda-home name it",
+            "`provision doctor` looks at the torch and the toolkit",
+        ],
         code=reasons[0].code if reasons else "no-kernel",
         details={"reasons": texts},
     )

@@ -203,4 +203,9 @@ def check_link(extension: Path) -> None:
             if symbol["st_shndx"] == "SHN_UNDEF" and ("run_mha_" in symbol.name or "run_fmha_" in symbol.name)
         ]
     if missing:
-        raise BuildFailed(f"{extension.name} lacks {len(missing)} kernels, such as {missing[0]}", code="missing-kernels")
+        raise BuildFailed(
+            f"{extension.name} lacks {len(missing)} kernels, such as {missing[0]}",
+            why="a unit of the build came out empty, as after a full disk or an ended compiler",
+            hints=["free space and memory, and run the same command again: only what is missing is compiled"],
+            code="missing-kernels",
+        )

@@ -97,6 +97,7 @@ def kernel_dim(release: Release, head_dim: int) -> int:
     raise UsageError(
         f"flash-attn {release.version} has no kernels for head dim {head_dim}",
         why=f"its head dims are {', '.join(map(str, release.head_dims))}",
+        hints=[f"--head-dims {release.head_dims[-1]}"],
         code="no-kernel",
     )
 
@@ -126,7 +127,11 @@ def normalize(release: Release, kernels: KernelSelection) -> KernelSelection:
         if unknown := [name for name in given if name not in known]:
             raise UsageError(f"no such {kind}: {unknown[0]}", hints=[f"known: {', '.join(known)}"], code="unknown-kernel")
     if not kernels.head_dims or not kernels.dtypes:
-        raise UsageError("a build needs at least one head dim and one dtype", code="no-kernel")
+        raise UsageError(
+            "a build needs at least one head dim and one dtype",
+            hints=["for example --head-dims 64,128 --dtypes bf16"],
+            code="no-kernel",
+        )
     dims = tuple(sorted({kernel_dim(release, dim) for dim in kernels.head_dims}))
     features = tuple(name for name in FEATURES if name in kernels.features or name in ALWAYS)
     dtypes = tuple(name for name in DTYPES if name in kernels.dtypes)

@@ -68,7 +68,11 @@ def fetch_tree(named: NamedTree, scratch: Path) -> tuple[Path, str]:
 def _fetch_archive(named: NamedTree) -> Path:
     parts = urlsplit(named.location)
     if parts.scheme not in ("http", "https", "file"):
-        raise UsageError(f"no such source tree: {named.location}", code="no-source")
+        raise UsageError(
+            f"no such source tree: {named.location}",
+            hints=["--source takes a folder, an archive, or a URL with --sha256"],
+            code="no-source",
+        )
     if not named.sha256:
         raise UsageError(
             "a source from a URL needs its hash",

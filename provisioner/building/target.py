@@ -71,7 +71,12 @@ def read_target(python: Path) -> Target:
     """Return the target that ``python`` stands for. Raise `BuildFailed` when it does not run or has no torch with CUDA."""
     result = process.run([python, "-I", "-c", _ASK], timeout=60)
     if not result.ok:
-        raise BuildFailed(f"{python} does not run: {result.err.strip()[-300:]}", code="no-python")
+        raise BuildFailed(
+            f"{python} does not run as a Python",
+            why=result.err.strip()[-300:] or None,
+            hints=["name the interpreter that has the torch: --python /opt/venv/bin/python"],
+            code="no-python",
+        )
     interpreter = from_json(result.out, Interpreter, what=f"the answer of {python}")
     for folder in interpreter.site:
         if folder and (Path(folder) / "torch" / "version.py").is_file():
@@ -91,5 +96,7 @@ def read_torch(root: Path) -> Torch:
     """
     stated = parse_torch_version((root / "version.py").read_text())
     if stated.version is None:
-        raise BuildFailed(f"{root / 'version.py'} states no version", code="no-torch")
+        raise BuildFailed(
+            f"{root / 'version.py'} states no version", hints=["that torch is damaged: install it again"], code="no-torch"
+        )
     return Torch(root, stated.version, stated.cuda, stated.revision or "", read_abi(root / "lib") is not Abi.PRE_CXX11)

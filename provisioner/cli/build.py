@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from provisioner.cli.console import Output
     from provisioner.planning.values import KernelSelection
 
+CONFIG_HINTS = ("give the config.json of a model, as its repository on the Hugging Face hub has it",)
+
 
 def _words(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Split ``64,128`` and repeated options alike."""
@@ -133,15 +135,15 @@ def _kernels(options: dict[str, Any]) -> KernelSelection:
     release = find_release(options["version"])
     if options["for_model"]:
         if options["kernels"]:
-            raise UsageError("--for-model and --kernels exclude each other")
+            raise UsageError("--for-model and --kernels exclude each other", hints=["leave one of them out"])
         import json
 
         try:
             config = json.loads(options["for_model"].read_text())
         except ValueError as error:
-            raise UsageError(f"{options['for_model']} is not JSON: {error}") from error
+            raise UsageError(f"{options['for_model']} is not JSON", why=str(error), hints=CONFIG_HINTS) from error
         if not isinstance(config, dict):
-            raise UsageError(f"{options['for_model']} is not a model's config.json")
+            raise UsageError(f"{options['for_model']} is not a model's config.json", hints=CONFIG_HINTS)
         base = for_model(config)
     else:
         base = preset(options["kernels"] or "unsloth", release)
@@ -257,7 +259,12 @@ def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None
         raise UsageError("--source needs --arch", hints=["provision build --source … --arch sm_70"], code="no-arch")
     for name in ("kernels", "head_dims", "dtypes", "features", "for_model"):
         if options[name]:
-            raise UsageError(f"--{name.replace('_', '-')} has no meaning for a named source: its own setup.py decides")
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{option} has no meaning for a named source",
+                why="its own setup.py decides what is compiled",
+                hints=[f"leave {option} out", "or leave --source out: releases are compiled kernel by kernel"],
+            )
     order = TreeOrder(
         source=NamedTree(options["source"], options["sha256"]),
         python=_python(options["python"]),

@@ -28,6 +28,7 @@ def adapter_order(options: dict[str, Any], python: Path, cuda_root: Path | None)
                 why="PyTorch's kernels are in torch"
                 if kernels is Kernels.ATEN
                 else "the kernels of flash-attn 1.0.9 are not chosen singly",
+                hints=[f"leave {option} out"],
             )
     version = AdapterVersion.parse(f"{options['base_version'] or BASE_VERSION}+{kernels}")
     if kernels is Kernels.ATEN:

@@ -86,9 +86,12 @@ def _check_options(report: str | None, name: str | None, python: Path | None, fi
     from provisioner.errors import UsageError
 
     if report is not None and (name or python or fix):
-        raise UsageError("--report is about another machine: it goes with neither NAME, --python nor --fix")
+        raise UsageError(
+            "--report is about another machine: it goes with neither NAME, --python nor --fix",
+            hints=["provision doctor --report FILE", "or, for an environment here: provision doctor NAME"],
+        )
     if name and python:
-        raise UsageError("give NAME or --python, not both")
+        raise UsageError("give NAME or --python, not both", hints=["`provision list` shows what NAME may be"])
 
 
 def _process(pid: int, output: Output) -> int:
@@ -144,7 +147,11 @@ def _bytes(report: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if report == "-" else Path(report).read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {report}: {error.strerror or error}", code="no-report") from error
+        raise UsageError(
+            f"cannot read {report}: {error.strerror or error}",
+            hints=["give a text file, or paste into `provision doctor --report -` and end with Ctrl-D"],
+            code="no-report",
+        ) from error
 
 
 def _interpreter(name: str | None, python: Path | None) -> Path:

@@ -100,7 +100,7 @@ def _target(torch: TorchFacts | None, gpus: tuple[str, ...]) -> Target:
     try:
         wanted = tuple(str(ComputeCapability.parse(gpu)) for gpu in gpus)
     except ValueError as error:
-        raise UsageError(str(error), code="bad-capability") from error
+        raise UsageError(str(error), hints=["for example --gpu 9.0 or --gpu sm_90"], code="bad-capability") from error
     if torch is None:
         return Target(gpus=wanted)
     library, version = platform.libc_ver()

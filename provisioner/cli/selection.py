@@ -240,7 +240,10 @@ def kernels_of(preset: str | None, head_dims: str | None, dtypes: str | None, fe
 
 def _version(text: str | None, option: str) -> str | None:
     if text is not None and not re.fullmatch(r"\d+(\.\d+)*(\.?(post|rc|dev)\d+)?(\+[a-z0-9.]+)?", text.strip()):
-        raise UsageError(f"{option} needs a version, not {text!r}", hints=["for example --torch 2.9.1 --cuda 12.8 --python 3.12"])
+        raise UsageError(
+            f"{option} needs a version, not {text!r}",
+            hints=["for example --torch 2.9.1 --cuda 12.8 --python 3.12 --flash-attn 2.8.3"],
+        )
     return text.strip() if text is not None else None
 
 
@@ -250,7 +253,11 @@ def _requirement(text: str) -> str:
     try:
         Requirement(text)
     except InvalidRequirement as error:
-        raise UsageError(f"--with needs a requirement, not {text!r}", why=str(error).splitlines()[0]) from error
+        raise UsageError(
+            f"--with needs a requirement, not {text!r}",
+            why=str(error).splitlines()[0],
+            hints=["for example --with wandb --with 'datasets>=3'"],
+        ) from error
     return text
 
 

@@ -140,4 +140,9 @@ def _install_error(error: Exception) -> ProvisionError:
         return SourceUnreachable(
             "a conda package cannot be fetched", why=said, hints=["run the same command again: what was fetched is kept"]
         )
-    return BuildFailed("the conda packages could not be installed", why=said, code="install-failed")
+    return BuildFailed(
+        "the conda packages could not be installed",
+        why=said,
+        hints=["run the same command again, with -v to see more", "or take the other backend: --backend venv"],
+        code="install-failed",
+    )

@@ -139,7 +139,11 @@ def _receipt(python: Path, plan: Plan, machine: Machine) -> Receipt | None:
         return prove(python, plan, gpu=machine.has_live_gpu)
     answer = process.run([python, "-I", "-c", "import ssl, ctypes"], timeout=60)
     if not answer.ok:
-        raise VerificationFailed(f"the Python of this lock does not start: {answer.err.strip()[-300:]}")
+        raise VerificationFailed(
+            "the Python of this lock does not start",
+            why=answer.err.strip()[-300:] or None,
+            hints=["check that the lock is for this platform and glibc: `provision lock --check FILE`"],
+        )
     progress.note("there is no torch in this lock: only its Python was checked")
     return None
 

@@ -64,7 +64,11 @@ def _wheel_on_disk(package: LockedPackage) -> Path:
         hints = ["lock or create again: without that wheel flash-attn is planned anew", "PROVISION_WHEELHOUSE names the folder"]
         raise SourceUnreachable(f"the wheelhouse no longer has {path}", hints=hints, code="wheel-gone")
     if (found := download.file_sha256(path)) != package.sha256:
-        raise IntegrityError(f"{path} is not the wheel that was locked", why=f"sha256 {found}, locked {package.sha256}")
+        raise IntegrityError(
+            f"{path} is not the wheel that was locked",
+            why=f"sha256 {found}, locked {package.sha256}",
+            hints=["delete it from the wheelhouse and lock again: provision lock"],
+        )
     return path
 
 
@@ -99,7 +103,9 @@ def _fetch_sdist(package: LockedPackage, version: str) -> None:
     release = find_release(version)
     if release.sha256 != package.sha256:
         raise IntegrityError(
-            f"the lock's sdist of flash-attn {release.version} is not the known one", why=f"known {release.sha256}"
+            f"the lock's sdist of flash-attn {release.version} is not the known one",
+            why=f"known {release.sha256}",
+            hints=["lock again, from another index or mirror: provision lock"],
         )
     place = paths.cache_dir() / "sources" / release.sha256[:16] / release.filename
     download.fetch(package.url, place, sha256=package.sha256, size=release.size)

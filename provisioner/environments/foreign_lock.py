@@ -65,7 +65,9 @@ def from_pixi(path: Path, machine: Machine) -> ForeignLock:
         content = LockFile.from_path(path)
         environments = dict(content.environments())
     except Exception as error:  # rattler raises plain exceptions from its Rust side
-        raise UsageError(f"{path} is not a pixi.lock that can be read: {error}", code="bad-lock") from error
+        raise UsageError(
+            f"{path} is not a pixi.lock that can be read: {error}", hints=["write it again: pixi lock"], code="bad-lock"
+        ) from error
     if (environment := environments.get("default")) is None:
         raise UsageError(
             f"{path} has no environment `default`",

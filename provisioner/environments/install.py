@@ -120,7 +120,12 @@ def site_packages(python: Path) -> Path:
     code = "import sysconfig; print(sysconfig.get_path('platlib'))"
     result = process.run([python, "-I", "-c", code], timeout=30)
     if not result.ok:
-        raise UsageError(f"{python} does not run as a Python", why=result.err.strip()[-300:] or None, code="bad-python")
+        raise UsageError(
+            f"{python} does not run as a Python",
+            why=result.err.strip()[-300:] or None,
+            hints=["give the path of a Python, such as /opt/venv/bin/python"],
+            code="bad-python",
+        )
     return Path(result.out.strip())
 
 

@@ -70,7 +70,12 @@ def toolkit_from_lock(lock: Lock, settings: IndexSettings) -> Path:
     root = toolchain.from_wheels(folder)
     answer = process.run([root / "bin" / "nvcc", "--version"], timeout=30)
     if not answer.ok:
-        raise BuildFailed(f"the package index's CUDA compiler does not run: {answer.err.strip()[-300:]}", code="no-compiler")
+        raise BuildFailed(
+            "the package index's CUDA compiler does not run",
+            why=answer.err.strip()[-300:] or None,
+            hints=["name a toolkit of this machine: --cuda-toolkit /usr/local/cuda", "`provision detect` lists them"],
+            code="no-compiler",
+        )
     progress.note(f"compiling with {answer.out.strip().splitlines()[-1]} from the package index")
     return root
 

@@ -40,7 +40,12 @@ def make_venv(prefix: Path, python: Path, settings: IndexSettings) -> None:
     """Make an empty virtual environment in ``prefix`` (which may already hold our manifest folder)."""
     result = run_uv(["venv", "--allow-existing", "--python", python, "--no-config", prefix], settings=settings, timeout=120)
     if not result.ok:
-        raise BuildFailed(f"cannot make a virtual environment with {python}", why=result.err.strip(), code="venv-failed")
+        raise BuildFailed(
+            f"cannot make a virtual environment with {python}",
+            why=result.err.strip(),
+            hints=["that Python may be damaged: use another one with --python X.Y", "or the other backend: --backend conda"],
+            code="venv-failed",
+        )
 
 
 def install(
@@ -131,4 +136,9 @@ def _install_error(said: str, *, timed_out: bool) -> ProvisionError:
             hints=["free space, or move with PROVISION_DATA_DIR and PROVISION_CACHE_DIR"],
             code="disk-or-tmp-full",
         )
-    return BuildFailed("uv could not install the packages", why=said, code="install-failed")
+    return BuildFailed(
+        "uv could not install the packages",
+        why=said,
+        hints=["run the same command again, with -v to see more"],
+        code="install-failed",
+    )

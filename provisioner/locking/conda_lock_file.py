@@ -49,7 +49,12 @@ def read_lock(path: Path) -> Lock:
     try:
         file = _parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UsageError(f"{path} is not a conda-lock.yml that can be read: {error}", code="bad-lock") from error
+        raise UsageError(
+            f"{path} is not a conda-lock.yml that can be read",
+            why=str(error),
+            hints=["make a lock: provision lock -o conda-lock.yml"],
+            code="bad-lock",
+        ) from error
     platforms = tuple(file.metadata.platforms)
     return Lock(
         platform=platforms[0],

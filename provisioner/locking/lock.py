@@ -145,7 +145,15 @@ def _index_packages(
         packages = resolved(False)
         wrong = wrong_torch(plan, packages)
     if wrong is not None:
-        raise NoRoute(wrong, why="the index serves another build of torch than the plan needs", code="torch-build-mismatch")
+        raise NoRoute(
+            wrong,
+            why="the index serves another build of torch than the plan needs",
+            hints=[
+                "use an index that has it: --mirror NAME, or PROVISION_TORCH_INDEX for PyTorch's own",
+                "or plan for what is there: --cuda X.Y",
+            ],
+            code="torch-build-mismatch",
+        )
     return packages
 
 
@@ -192,11 +200,17 @@ def lock_flash_attn(plan: Plan, target: pypi_part.Target, settings: IndexSetting
         sha256, url = chosen.sha256 or file.sha256, file.url
     else:
         if chosen.url is None:
-            raise NoRoute(f"the plan names no URL for flash-attn {chosen.version}", code="bad-plan")
+            raise NoRoute(
+                f"the plan names no URL for flash-attn {chosen.version}", hints=["plan again: provision plan"], code="bad-plan"
+            )
         url = chosen.url
         sha256 = chosen.sha256 or hash_by_download(url)
     if sha256 is None:
-        raise IntegrityError(f"no sha256 is known for flash-attn {chosen.version}", code="hash-unknown")
+        raise IntegrityError(
+            f"no sha256 is known for flash-attn {chosen.version}",
+            hints=["use an index that states hashes: --mirror NAME", "or another release: --flash-attn VERSION"],
+            code="hash-unknown",
+        )
     return (
         LockedPackage(
             name="flash-attn",

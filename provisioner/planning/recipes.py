@@ -29,7 +29,11 @@ def shipped_dir() -> Path:
     for place in (package / "recipes", package.parent / "recipes"):
         if (place / "ampere.toml").is_file():
             return place
-    raise UsageError("this installation of provision holds no recipes", hints=["install it again"], code="recipes-missing")
+    raise UsageError(
+        "this installation of provision holds no recipes",
+        hints=["install it again"],
+        code="recipes-missing",
+    )
 
 
 def load_recipes(directories: Sequence[Path] = (), *, plugins: bool = True) -> tuple[Recipe, ...]:
@@ -48,7 +52,11 @@ def load_recipes(directories: Sequence[Path] = (), *, plugins: bool = True) -> t
 def recipe_files(directory: Path) -> list[Path]:
     """Return the TOML files of a folder in name order. Raise `UsageError` when it is no folder."""
     if not directory.is_dir():
-        raise UsageError(f"no such folder of recipes: {directory}", code="recipes-missing")
+        raise UsageError(
+            f"no such folder of recipes: {directory}",
+            hints=["--recipes takes a folder of TOML files; `provision recipes list` shows those that ship"],
+            code="recipes-missing",
+        )
     return sorted(directory.glob("*.toml"))
 
 
@@ -79,7 +87,11 @@ def read_recipe(path: Path) -> Recipe:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot read the recipe {path}: {error}", code="bad-recipe") from error
+        raise UsageError(
+            f"cannot read the recipe {path}: {error}",
+            hints=["`provision recipes show ampere --json` shows the form"],
+            code="bad-recipe",
+        ) from error
     recipe = codec.from_builtins(data, Recipe, what=f"recipe {path}")
     if problems := check(recipe):
         raise UsageError(f"recipe {path} is not valid: {problems[0]}", hints=problems[1:], code="bad-recipe")

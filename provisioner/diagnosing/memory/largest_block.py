@@ -50,6 +50,7 @@ def probe(python: Path) -> Probed:
     raise UsageError(
         f"the torch of {python} could not allocate anything",
         why=f"no answer in {SECONDS:.0f} s" if result.timed_out else last,
+        hints=["`provision doctor` without --probe says what is wrong with that torch"],
         code="probe-failed",
     )
 

@@ -70,9 +70,13 @@ def read_shape(text: str, *, what: str = "config.json") -> ModelShape:
     try:
         config = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"{what} is not JSON: {error}", code="bad-config") from error
+        raise UsageError(
+            f"{what} is not JSON: {error}", hints=["give the config.json of a model, or its folder"], code="bad-config"
+        ) from error
     if not isinstance(config, dict):
-        raise UsageError(f"{what} is not a model's configuration", code="bad-config")
+        raise UsageError(
+            f"{what} is not a model's configuration", hints=["give the config.json of a model, or its folder"], code="bad-config"
+        )
     inner = config.get("text_config") or config.get("llm_config")
     return _shape({**config, **inner} if isinstance(inner, dict) else config, what)
 
@@ -139,5 +143,9 @@ def load_shape(model: str, home: Path) -> ModelShape:
         with path.open("rb") as file:
             text = file.read(CONFIG_LIMIT).decode("utf-8", "replace")
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}", code="no-config") from error
+        raise UsageError(
+            f"cannot read {path}: {error.strerror or error}",
+            hints=["give the config.json of a model, or its folder"],
+            code="no-config",
+        ) from error
     return read_shape(text, what=str(path))
