@@ -136,6 +136,13 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, size: int | None
     return target
 
 
+def session() -> requests.Session:
+    """Return what keeps a connection open between several `get_range`; its ``close`` ends it."""
+    import requests
+
+    return requests.Session()
+
+
 def get_range(url: str, byte_range: str, *, session: requests.Session | None = None) -> tuple[bytes, int]:
     """Return (bytes, size of the whole file) for ``byte_range``, such as ``0-1023`` or ``-65536`` (the end).
 

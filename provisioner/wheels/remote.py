@@ -21,11 +21,9 @@ class RemoteFile(io.RawIOBase):
     """
 
     def __init__(self, url: str) -> None:
-        import requests
-
         super().__init__()
         self._url = url
-        self._session = requests.Session()
+        self._session = download.session()
         tail, self.size = download.get_range(url, f"-{TAIL}", session=self._session)
         self.moved = len(tail)
         self._pieces = {self.size - len(tail): tail}
