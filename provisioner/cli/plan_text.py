@@ -43,11 +43,17 @@ def machine_summary(machine: Machine) -> str:
         name = (gpu.name or "GPU") + (f" ({gpu.capability.sm})" if gpu.capability else "")
         names[name] = names.get(name, 0) + 1
     gpus = " + ".join(f"{count} × {name}" if count > 1 else name for name, count in names.items()) or "no GPU"
-    driver = f"driver {machine.driver.version}" if machine.driver.version else "driver not known" if machine.gpus else ""
+    driver = _driver(machine) if machine.gpus or machine.driver.version else ""
     system = machine.platform.os or machine.platform.system
     wsl = f"WSL {machine.platform.wsl}" if machine.platform.wsl in ("1", "2") else ""
     glibc = f"glibc {machine.platform.glibc}" if machine.platform.glibc else ""
     return ", ".join(part for part in (gpus, driver, system, glibc, wsl) if part)
+
+
+def _driver(machine: Machine) -> str:
+    if machine.driver.version:
+        return f"driver {machine.driver.version}"
+    return f"driver for CUDA {machine.driver.cuda}" if machine.driver.cuda else "driver not known"
 
 
 def candidate_lines(candidates: Sequence[Candidate], total: int | None = None) -> Iterator[str]:

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from provisioner.errors import UsageError
+from provisioner.cli.pins import pin
+from provisioner.errors import NoRoute, UsageError
 from provisioner.machine.facts import Driver, Gpu, Machine, Platform
 from provisioner.planning.values import BuildChoice, KernelSelection, Request
 
@@ -141,11 +142,35 @@ def gpu_named(name: str) -> Gpu:
         return Gpu(compute_capability=str(capability), source="user")
     model = gpus.find_gpu(text)
     if model is None:
+        _refuse_other_makers(name)
         near = gpus.suggest(text)
         hints = [f"did you mean {', '.join(near)}?"] if near else []
-        hints.append("or state its architecture: --gpu sm_90 (nvidia-smi --query-gpu=compute_cap --format=csv)")
+        hints.append(
+            f"{'or ' if near else ''}state its architecture: --gpu sm_90 (nvidia-smi --query-gpu=compute_cap --format=csv)"
+        )
         raise UsageError(f"no GPU is known as {name!r}", hints=hints, code="unknown-gpu")
     return Gpu(model.name, model.compute_capability, model.memory_mib, source="user")
+
+
+OTHER_MAKERS = {
+    "AMD": "radeon|instinct|amd|mi[23]\\d{2}[xa]?",
+    "Intel": "intel|arc|gaudi",
+    "Apple": "apple|m[1-5] (pro|max|ultra)",
+}
+
+
+def _refuse_other_makers(name: str) -> None:
+    """Raise `NoRoute` for a GPU that another maker's name gives away."""
+    for maker, words in OTHER_MAKERS.items():
+        if re.search(rf"\b({words})\b", name, re.IGNORECASE):
+            raise NoRoute(
+                f"{name} is {'an' if maker[0] in 'AI' else 'a'} {maker} GPU, and every route here is for CUDA",
+                why="flash-attn for ROCm is built from its source there (Composable Kernel or Triton)"
+                if maker == "AMD"
+                else None,
+                hints=["name an NVIDIA GPU: --gpu 'RTX 4090'"],
+                code="rocm" if maker == "AMD" else "not-nvidia",
+            )
 
 
 def driver_version(text: str) -> str:
@@ -215,10 +240,10 @@ def _take_request(options: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
             hints=["leave --no-build away", "leave --kernels, --head-dims, --dtypes and --features away"],
         )
     request = Request(
-        python=_version(take("python_version"), "--python"),
-        torch=_version(take("torch"), "--torch"),
-        cuda=_version(take("cuda"), "--cuda"),
-        flash_attn=_version(take("flash_attn"), "--flash-attn"),
+        python=pin(take("python_version"), "--python"),
+        torch=pin(take("torch"), "--torch"),
+        cuda=pin(take("cuda"), "--cuda"),
+        flash_attn=pin(take("flash_attn"), "--flash-attn"),
         recipe=take("recipe"),
         backend=take("backend"),
         build={True: BuildChoice.ALWAYS, False: BuildChoice.NEVER, None: BuildChoice.AUTO}[build],
@@ -236,15 +261,6 @@ def kernels_of(preset: str | None, head_dims: str | None, dtypes: str | None, fe
     from provisioner.planning.kernels import kernel_selection
 
     return kernel_selection(preset, _numbers(head_dims, "--head-dims"), _words(dtypes), _words(features))
-
-
-def _version(text: str | None, option: str) -> str | None:
-    if text is not None and not re.fullmatch(r"\d+(\.\d+)*(\.?(post|rc|dev)\d+)?(\+[a-z0-9.]+)?", text.strip()):
-        raise UsageError(
-            f"{option} needs a version, not {text!r}",
-            hints=["for example --torch 2.9.1 --cuda 12.8 --python 3.12 --flash-attn 2.8.3"],
-        )
-    return text.strip() if text is not None else None
 
 
 def _requirement(text: str) -> str:

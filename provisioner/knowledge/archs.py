@@ -16,6 +16,7 @@ class Arch(msgspec.Struct, frozen=True):
 
     ``flash_attn`` says in words which releases run there. ``integrated`` marks the Tegra line before Thor: binaries for discrete GPUs
     of the same major do not run there (CUDA C++ Programming Guide, "Binary Compatibility"; bitsandbytes#1929 shows it on Orin).
+    ``last_branch`` is the last driver branch that runs it, None while newer ones do.
     """
 
     compute_capability: str
@@ -26,6 +27,7 @@ class Arch(msgspec.Struct, frozen=True):
     source: str
     date: str
     integrated: bool = False
+    last_branch: int | None = None
 
     @property
     def capability(self) -> ComputeCapability:
@@ -65,6 +67,12 @@ def compiles_for(cuda: str, capability: ComputeCapability) -> bool:
     wanted = _number(cuda)
     after_first = known.first_cuda is None or wanted >= _number(known.first_cuda)
     return after_first and (known.last_cuda is None or wanted <= _number(known.last_cuda))
+
+
+@functools.lru_cache(maxsize=1024)
+def runs_code_of(cuda: str, capability: ComputeCapability) -> bool:
+    """Say whether nvcc of CUDA ``cuda`` emits binaries that run on a GPU: its own, or those of an earlier minor of its major."""
+    return any(capability.runs_binary_of(row.capability) and compiles_for(cuda, row.capability) for row in archs())
 
 
 def _number(cuda: str) -> tuple[int, ...]:

@@ -136,6 +136,19 @@ def native_floor(cuda: str, *, windows: bool) -> str:
     return first.windows or f"{parse(first.linux)[0]}.0"
 
 
+@functools.lru_cache(maxsize=256)
+def first_that_offers(cuda: str, *, windows: bool) -> str | None:
+    """Return the first driver that reports CUDA ``cuda`` in nvidia-smi, by its branch where no toolkit brings it; None before CUDA 8.0.
+
+    For a CUDA newer than the tables it is the newest branch that they know: the driver is at least of that one.
+    """
+    try:
+        return native_floor(cuda, windows=windows)
+    except KeyError:
+        known = [row for row in branches() if parse(row.cuda) <= parse(cuda)]
+        return f"{known[-1].branch}.0" if known else None
+
+
 @functools.lru_cache(maxsize=4096)
 def supports(driver: str, cuda: str, *, windows: bool) -> bool:
     """Say whether ``driver`` runs programs built with CUDA ``cuda``, PTX apart (see `compiles_ptx_of`).

@@ -69,7 +69,18 @@ def suggest(name: str) -> tuple[str, ...]:
 
     spellings = {" ".join(_ordered_words(model.name)): model.name for model in models()}
     near = difflib.get_close_matches(" ".join(_ordered_words(name)), spellings, n=SUGGESTIONS, cutoff=0.6)
-    return tuple(spellings[key] for key in near)
+    return tuple(spellings[key] for key in near) or _with_a_near_number(name)
+
+
+def _with_a_near_number(name: str) -> tuple[str, ...]:
+    """Return the models of the number that is nearest to one in ``name``: ``4o90`` is two letters of five away from ``RTX 4090``."""
+    import difflib
+
+    numbers = {word for model in models() for word in _words(model.name) if any(map(str.isdigit, word))}
+    for word in _ordered_words(name):
+        if any(map(str.isdigit, word)) and (near := difflib.get_close_matches(word, sorted(numbers), n=1, cutoff=0.7)):
+            return tuple(model.name for model in sorted(_with_words(frozenset(near)), key=_plainness))[:SUGGESTIONS]
+    return ()
 
 
 # How names are written: words that tell no models apart, words for the form alone, and the spellings of people and drivers.

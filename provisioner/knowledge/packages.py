@@ -52,6 +52,8 @@ class Triton(msgspec.Struct, frozen=True):
     """A triton release: ``torch`` lists the releases that require exactly it.
 
     ``min_compute_capability`` is what its code still compiles for, ``tested_compute_capability`` what its authors ask for.
+    ``ptxas`` is the CUDA version of the assembler inside, ``ptxas_blackwell`` that of the one for compute capability 10.0 and newer
+    where there are two; None where they were not read.
     """
 
     triton: str
@@ -63,6 +65,19 @@ class Triton(msgspec.Struct, frozen=True):
     ptxas: str | None
     source: str
     date: str
+    ptxas_blackwell: str | None = None
+
+    def assembler(self, capability: ComputeCapability) -> str | None:
+        """Return the CUDA version of the assembler that it takes for a GPU, None where that is not known."""
+        return (self.ptxas_blackwell if capability.major >= 10 else None) or self.ptxas
+
+    def assembles_for(self, capability: ComputeCapability) -> bool | None:
+        """Say whether its own assembler knows a GPU; None where that is not known. ``TRITON_PTXAS_PATH`` would name another one.
+
+        Where it does not, each kernel ends in `Value 'sm_121a' is not defined for option 'gpu-name'` (triton#8539; GB300: triton#8485).
+        """
+        version = self.assembler(capability)
+        return None if version is None else archs.compiles_for(version, capability)
 
 
 class Bitsandbytes(msgspec.Struct, frozen=True):
@@ -132,6 +147,12 @@ def triton() -> tuple[Triton, ...]:
 def triton_for(torch: str) -> Triton | None:
     """Return the triton that this torch release requires, None if that is not known."""
     return next((release for release in triton() if torch.split("+")[0] in release.torch), None)
+
+
+@functools.lru_cache(maxsize=256)
+def triton_release(version: str) -> Triton | None:
+    """Return one triton release, None when it is not known."""
+    return next((release for release in triton() if release.triton == version), None)
 
 
 @functools.cache

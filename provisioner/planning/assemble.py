@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from provisioner.knowledge import drivers, packages
+from provisioner.knowledge import archs, drivers
 from provisioner.machine.facts import Machine
 from provisioner.planning.adapters import describe_kernels
 from provisioner.planning.build_rules import compiled_archs, nvcc_for
 from provisioner.planning.driver_rules import first_driver, needs_forward_compatibility
 from provisioner.planning.estimates import estimates
+from provisioner.planning.judging import would_plan
 from provisioner.planning.kernels import UNSLOTH
 from provisioner.planning.numbers import numbers
-from provisioner.planning.requirements import conda_specs, requirements, uses_xformers
+from provisioner.planning.requirements import conda_specs, cudart, requirements, uses_xformers, xformers_loads
 from provisioner.planning.situation import nvidia
-from provisioner.planning.values import Candidate, FlashAttn, KernelSelection, Plan, Request, Route, Trust
+from provisioner.planning.values import BuildChoice, Candidate, FlashAttn, KernelSelection, Plan, Request, Route, Trust
 
 if TYPE_CHECKING:
     from provisioner.planning.catalog import Catalog
@@ -53,7 +55,7 @@ def assemble(
         activation={**activation, **draft.stack.activation},
         driver_floor=driver_floor(here, draft),
         estimates=estimates(here, draft, kernels, len(archs)),
-        notes=tuple(dict.fromkeys(notes(machine, request, judgement, draft))),
+        notes=tuple(dict.fromkeys(notes(machine, request, catalog, judgement, draft))),
         candidates=candidates,
     )
 
@@ -90,14 +92,6 @@ def attention(here: Situation, draft: Draft, path: str | None, request: Request)
     return "xformers" if path in ("xformers", "flash-attn") and uses_xformers(here, draft) and xformers_loads(draft) else "sdpa"
 
 
-def xformers_loads(draft: Draft) -> bool:
-    """Say whether the operators of the stack's xformers load beside its torch: both must want the same CUDA runtime."""
-    known = packages.xformers_release(draft.stack.xformers or "")
-    if known is None or known.cudart is None or draft.torch.cuda is None or draft.torch.index is not None:
-        return True
-    return known.cudart == draft.torch.cuda.split(".")[0]
-
-
 def cxx_standard(draft: Draft) -> int:
     """Return the C++ standard to compile with: torch's headers may ask for more than flash-attn's own setup.py."""
     return max(draft.source.cxx_standard if draft.source else 17, draft.torch.cxx_standard)
@@ -113,14 +107,16 @@ def driver_floor(here: Situation, draft: Draft) -> str | None:
     return max(filter(None, floors), key=drivers.parse)
 
 
-def notes(machine: Machine, request: Request, judgement: Judgement, draft: Draft) -> Iterator[str]:
+def notes(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement, draft: Draft) -> Iterator[str]:
     """Yield what the user should know about this plan on this machine, what changes something first."""
     here = judgement.situation
     yield from _assumptions(here, draft)
     yield from _gpus(machine, judgement, draft)
     if draft.route is Route.NONE and here.gpu_needed and here.key.major >= 8:
+        builds = would_plan(machine, replace(request, build=BuildChoice.ALWAYS), catalog)
+        why = "--explain says why, --build asks for it" if builds else "--explain says why"
         yield (
-            "flash-attn is left out: no wheel that fits can be had here, and none is compiled (--explain says why, --build asks for it). "
+            f"flash-attn is left out: no wheel that fits can be had here, and none is compiled ({why}). "
             f"Unsloth runs on {attention(here, draft, 'flash-attn', request)} meanwhile; `provision install` adds flash-attn later."
         )
     yield from _flash_attn(here, draft)
@@ -128,8 +124,8 @@ def notes(machine: Machine, request: Request, judgement: Judgement, draft: Draft
     yield from _packages(here, draft, request)
     if uses_xformers(here, draft) and not request.only_flash_attn and not xformers_loads(draft):
         yield (
-            f"xformers {draft.stack.xformers} is built against CUDA 12: beside this torch `import xformers.ops` works, but its own "
-            f"operators do not load; {attention(here, draft, None, request)} is what runs."
+            f"xformers {draft.stack.xformers} is built against CUDA {cudart(draft)}: beside this torch `import xformers.ops` works, but "
+            f"its own operators do not load; {attention(here, draft, None, request)} is what runs."
         )
     yield from _newer_lines(here)
     for recipe in judgement.recipes:
@@ -141,6 +137,8 @@ def _assumptions(here: Situation, draft: Draft) -> Iterator[str]:
         yield "provision makes no environments on Windows; pip installs these requirements and the wheel's URL there by hand."
     if here.assumed_gpu:
         yield "The GPU is not known; this plan is for compute capability 8.0 and newer. Name it with --gpu to be sure."
+    if here.driver_offers and draft.torch.cuda and not here.jetson:
+        yield f"The driver's version is not known; it offers CUDA {here.driver_offers}, so it is taken for {here.driver} or newer."
     if here.gpu_needed and here.driver is None and draft.torch.cuda and not here.jetson:
         floor = driver_floor(here, draft)
         yield f"The driver is not known; this plan needs {floor} or newer."
@@ -150,6 +148,9 @@ def _assumptions(here: Situation, draft: Draft) -> Iterator[str]:
             f"Driver {here.driver} is older than CUDA {major} asks for; on this data-centre GPU it runs with NVIDIA's "
             f"forward-compatibility package (cuda-compat-{(draft.torch.cuda or '').replace('.', '-')}) on the library path."
         )
+    last = archs.arch(here.key)
+    if here.gpu_needed and last is not None and last.last_branch is not None:
+        yield f"{last.last_branch} is the last driver branch for {here.key.sm}: newer drivers do not see this GPU."
     if here.glibc is None and draft.wheel is not None and draft.wheel.glibc:
         floor = ".".join(str(number) for number in draft.wheel.glibc)
         yield f"The C library is not known; the wheel needs glibc {floor} or newer."

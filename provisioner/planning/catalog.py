@@ -72,8 +72,8 @@ class Catalog:
         return _find_torch(stack.torch, stack.cuda, stack.torch_index, processor)
 
     def torch_builds(self, torch: str | None, cuda: str | None, processor: str) -> list[TorchStock]:
-        """Return the CUDA builds that the pins allow, newest torch first."""
-        return [
+        """Return the CUDA builds that the pins allow, newest torch first, of each the package index's own before PyTorch's, newest CUDA first."""
+        found = [
             _torch_stock(build)
             for build in reversed(torch_builds.builds())
             if build.machine == processor
@@ -81,6 +81,8 @@ class Catalog:
             and drafts.wants(torch, build.torch)
             and drafts.wants(minor(cuda) if cuda else None, build.cuda)
         ]
+        by_index = sorted(found, key=lambda build: build.index is not None)
+        return sorted(by_index, key=lambda build: numbers(build.torch), reverse=True)
 
     def torch_abis(self, wheel: WheelStock) -> frozenset[bool | None]:
         """Return the C++ ABIs of pip's torch builds that a wheel is for; of all of that minor when none has its CUDA."""
@@ -155,6 +157,15 @@ class Catalog:
         found = packages.xformers_release(xformers)
         return found.pythons if found else ()
 
+    def unassembled(self, triton: str, capabilities: tuple[ComputeCapability, ...]) -> tuple[ComputeCapability, ...]:
+        """Return the GPUs that a triton release is known not to assemble for."""
+        return _unassembled(triton, capabilities)
+
+    def assembler(self, triton: str, capability: ComputeCapability) -> str | None:
+        """Return the CUDA version of the assembler that a triton release takes for a GPU, None where that is not known."""
+        found = packages.triton_release(triton)
+        return found.assembler(capability) if found else None
+
     def gcc_max(self, cuda: str) -> int | None:
         """Return the newest gcc major that nvcc of this CUDA (and torch's builder) accepts."""
         return compilers.gcc_max(cuda) if cuda else None
@@ -208,6 +219,12 @@ def _find_torch(torch: str, cuda: str | None, index: str | None, processor: str)
         if build.torch == torch and build.cuda == cuda and build.machine == processor and index in (None, build.index):
             return _torch_stock(build)
     return None
+
+
+@lru_cache(maxsize=4096)
+def _unassembled(triton: str, capabilities: tuple[ComputeCapability, ...]) -> tuple[ComputeCapability, ...]:
+    found = packages.triton_release(triton)
+    return tuple(cc for cc in capabilities if found is not None and found.assembles_for(cc) is False)
 
 
 def _stated_torch(stack: Stack) -> TorchStock:

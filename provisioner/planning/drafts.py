@@ -101,7 +101,8 @@ def pinned(catalog: Catalog, request: Request, stacks: Sequence[Stack], processo
 
     They stand behind the recipe's own.
     """
-    known = {(stack.route, stack.torch, stack.cuda) for stack in stacks}
+    python = minor(request.python) if request.python else None
+    known = {(stack.route, stack.torch, stack.cuda) for stack in stacks if python is None or python in stack.pythons}
     kernels = adapters.offered(tuple(version for stack in stacks if stack.route is Route.SHIM for version in stack.flash_attn))
     place = len(stacks)
     for torch in catalog.torch_builds(request.torch, request.cuda, processor):

@@ -27,16 +27,25 @@ def needs_forward_compatibility(situation: Situation, cuda: str | None) -> bool:
 
 
 def first_driver(situation: Situation) -> str | None:
-    """Return the first driver that knows the newest GPU, where that is more than its CUDA asks for: Blackwell came with CUDA 12.8.
+    """Return the first driver that knows the newest GPU, where that is more than its CUDA may ask for.
 
-    Source: CUDA 12.8 release notes (first toolkit and driver with compute capability 10.0 and 12.0), read 2026-11-24.
+    Ada and Hopper came with CUDA 11.8 and its branch (GeForce's 520.56.06 is older than the toolkit's own 520.61.05), Blackwell with CUDA 12.8.
+    Source: release notes of these toolkits (first with compute capability 8.9 and 9.0, 10.0 and 12.0), read 2026-11-24.
     """
-    if situation.capabilities[-1].major < BLACKWELL or not situation.gpu_needed:
+    if not situation.gpu_needed or situation.jetson:
         return None
-    return drivers.native_floor("12.8", windows=situation.windows_driver)
+    return _first_driver(situation.capabilities[-1], windows=situation.windows_driver)
 
 
 BLACKWELL = 10
+ADA = ComputeCapability(8, 9)
+
+
+@lru_cache(maxsize=256)
+def _first_driver(capability: ComputeCapability, *, windows: bool) -> str | None:
+    if capability.major >= BLACKWELL:
+        return drivers.native_floor("12.8", windows=windows)
+    return f"{drivers.parse(drivers.native_floor('11.8', windows=windows))[0]}.0" if capability >= ADA else None
 
 
 def driver_objection(situation: Situation, cuda: str | None) -> str | None:
@@ -44,13 +53,13 @@ def driver_objection(situation: Situation, cuda: str | None) -> str | None:
     if cuda is None or situation.driver is None or situation.jetson:
         return None
     if (first := first_driver(situation)) and drivers.parse(situation.driver) < drivers.parse(first):
-        return f"{situation.capabilities[-1].sm} needs driver {first} or newer; this machine has {situation.driver}"
+        return f"{situation.capabilities[-1].sm} needs driver {first} or newer; {situation.driver_here}"
     windows = situation.windows_driver
     if drivers.supports(situation.driver, cuda, windows=windows) or needs_forward_compatibility(situation, cuda):
         return None
     wanted = drivers.floor(cuda, windows=windows)
     column = "Windows driver" if windows else "driver"
-    return f"CUDA {minor(cuda)} needs {column} {wanted} or newer; this machine has {situation.driver}"
+    return f"CUDA {minor(cuda)} needs {column} {wanted} or newer; {situation.driver_here}"
 
 
 def compiles_ptx(situation: Situation, cuda: str | None) -> bool:

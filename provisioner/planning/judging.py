@@ -56,6 +56,11 @@ def judge_all(machine: Machine, request: Request, catalog: Catalog) -> Judgement
     return Judgement(here, recipes, tuple(draft for _, draft in accepted), tuple(rejected))
 
 
+def would_plan(machine: Machine, request: Request, catalog: Catalog) -> bool:
+    """Say whether a candidate is accepted, for a request or a machine that differs from the one at hand."""
+    return bool(judge_all(machine, request, catalog).accepted)
+
+
 def choose_recipes(machine: Machine, request: Request, catalog: Catalog) -> tuple[Recipe, ...]:
     """Return the recipe and its overlays: the one asked for, else by the lowest compute capability, else ``cpu``."""
     overlays = tuple(recipe for recipe in catalog.recipes if recipe.overlay and recipe.match.wsl == machine.platform.wsl)

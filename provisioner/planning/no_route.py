@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from provisioner.codec import to_builtins
 from provisioner.errors import NoRoute, ProvisionError, SourceUnreachable
 from provisioner.machine.facts import Machine
-from provisioner.planning.judging import Judgement, judge_all
+from provisioner.planning.judging import Judgement, judge_all, would_plan
 from provisioner.planning.numbers import numbers
 from provisioner.planning.refusals import VOLTA, driver_hint
 from provisioner.planning.values import BuildChoice, Candidate, Request, Route
@@ -51,7 +51,9 @@ EASIEST_FIRST = (
     "nvcc-unavailable",
     "nvcc-lacks-arch",
     "release-lacks-arch",
+    "triton-lacks-arch",
     "torch-lacks-arch",
+    "torch-archs-unknown",
     "wheel-lacks-arch",
     "not-on-this-gpu",
     "community-not-allowed",
@@ -70,7 +72,7 @@ def no_route(
     counts = Counter(verdict.code for verdict in reasons)
     examples = {verdict.code: verdict.reason for verdict in reversed(reasons)}
     details = {"candidates": to_builtins(candidates), "reasons": dict(counts)}
-    if counts and set(counts) - FLAW_CODES == {"source-unreachable"}:
+    if _only_sources_lack(machine, request, catalog, judgement, counts):
         where = ", ".join(sorted(set(judgement.situation.unreachable.values())))
         hints = ["provision detect shows what answers", "set a proxy or an index mirror, or use --offline with a bundle"]
         return SourceUnreachable(
@@ -84,9 +86,23 @@ def no_route(
     return NoRoute(what, why=why or _nothing_known(request), hints=hints, details=details)
 
 
+def _only_sources_lack(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement, counts: Counter[str]) -> bool:
+    """Say whether places that do not answer are the reason: the only one, or the package index, without which nothing can be had."""
+    if "source-unreachable" not in counts:
+        return False
+    if set(counts) - FLAW_CODES == {"source-unreachable"}:
+        return True
+    return "package-index" in judgement.situation.unreachable and would_plan(replace(machine, sources=()), request, catalog)
+
+
 def _nothing_known(request: Request) -> str:
     if request.flash_attn and numbers(request.flash_attn)[:1] == (1,):
         return "flash-attn 1.x has another API: Unsloth and transformers cannot use it, and `import xformers.ops` fails beside it"
+    if request.flash_attn and numbers(request.flash_attn)[:1] in ((3,), (4,)):
+        return (
+            "FlashAttention 3 and 4 are packages of their own (flash_attn_3, flash-attn-4), which no plan installs: Unsloth and "
+            'transformers\' "flash_attention_2" use flash-attn 2'
+        )
     if not _pinned(request):
         return "the recipe has no stack for this kind of platform"
     return "no torch build, wheel or release is known that has all the versions asked for"
@@ -114,9 +130,11 @@ def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Ju
     for code in EASIEST_FIRST:
         if code in counts and code in CHANGES:
             yield CHANGES[code]
-    if counts.keys() & {"build-not-asked", "build-not-allowed"} and _works(machine, request, catalog, build=True):
+    if counts.keys() & {"build-not-asked", "build-not-allowed"} and would_plan(
+        machine, replace(request, build=BuildChoice.ALWAYS), catalog
+    ):
         yield "allow compiling: --build"
-    if "community-not-allowed" in counts and _works(machine, request, catalog, community=True):
+    if "community-not-allowed" in counts and would_plan(machine, replace(request, allow_community=True), catalog):
         yield "accept wheels that others built: --allow-community"
     if "driver-too-old" in counts:
         yield driver_hint(here)
@@ -127,16 +145,6 @@ def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Ju
         yield "a source tree that you know to hold Volta kernels: provision build --source TREE --arch sm_70"
     if "no-kernels-for-gpu" in counts and here.key.major < 8:
         yield "leave --build, --flash-attn and the kernel options away: Unsloth runs on xformers here, beside the 2.x adapter"
-
-
-def _works(machine: Machine, request: Request, catalog: Catalog, *, build: bool = False, community: bool = False) -> bool:
-    """Say whether a candidate is accepted once an option is given."""
-    changed = replace(
-        request,
-        build=BuildChoice.ALWAYS if build else request.build,
-        allow_community=community or request.allow_community,
-    )
-    return bool(judge_all(machine, changed, catalog).accepted)
 
 
 def _without(request: Request, *pins: str) -> Request:

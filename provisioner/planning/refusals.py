@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute
-from provisioner.knowledge import drivers
-from provisioner.machine.facts import Machine
+from provisioner.knowledge import archs, drivers, torch_builds
+from provisioner.machine.facts import Gpu, Machine
 from provisioner.planning.driver_rules import first_driver
 from provisioner.planning.situation import Situation, is_jetson, knows_gpus, nvidia, processor_of
 from provisioner.planning.values import Request
@@ -107,7 +107,7 @@ def _refuse_gpus(machine: Machine) -> None:
     for gpu in nvidia(machine):
         capability = gpu.capability
         if capability is not None and capability < VOLTA:
-            _refuse_old(gpu.name, capability)
+            _refuse_old(machine, gpu, capability)
         if capability is not None and VOLTA < capability < TURING:
             raise _no(
                 "arch-unsupported",
@@ -125,29 +125,50 @@ def _refuse_gpus(machine: Machine) -> None:
         )
 
 
-def _refuse_old(name: str | None, capability: ComputeCapability) -> None:
+def _refuse_old(machine: Machine, gpu: Gpu, capability: ComputeCapability) -> None:
     generation = "Pascal" if capability.major == 6 else "Maxwell" if capability.major == 5 else "Kepler"
-    last = {
-        6: "torch's CUDA 12.6 builds still hold sm_60",
-        5: "torch's CUDA 12.6 builds still hold sm_50",
-    }.get(capability.major, "torch 1.x with CUDA 10 was the last for it")
-    raise _no(
-        f"arch-unsupported-{generation.lower()}",
-        f"{name or 'this GPU'} is {generation} (compute capability {capability}): no flash-attn was ever built for it, and Unsloth needs 7.0",
-        f"PyTorch's SDPA works there: {last}",
-        "use a GPU of compute capability 7.0 or newer for Unsloth, 8.0 for flash-attn",
+    what = f"{gpu.name or 'this GPU'} is {generation} (compute capability {capability})"
+    hints = ["use a GPU of compute capability 7.0 or newer for Unsloth, 8.0 for flash-attn"]
+    others = sorted({one.capability for one in nvidia(machine) if one.capability is not None and one.capability >= VOLTA})
+    if others:
+        named = " ".join(f"--gpu {one.sm}" for one in others)
+        hints.insert(0, f"plan for the others alone ({named}) and hide this one from programs with CUDA_VISIBLE_DEVICES")
+    raise NoRoute(
+        f"{what}: no flash-attn was ever built for it, and Unsloth needs 7.0",
+        why=_what_works(capability),
+        hints=hints,
+        code=f"arch-unsupported-{generation.lower()}",
     )
+
+
+XFORMERS_FIRST = ComputeCapability(5, 0)
+"""Where xformers' CUTLASS operator starts (xformers/ops/fmha/cutlass.py of 0.0.35, read 2026-11-24); it calls torch's own kernels."""
+
+
+def _what_works(capability: ComputeCapability) -> str:
+    """Return what attention there is on a GPU below 7.0: by the newest torch that still has kernels for it."""
+    found = [build for build in torch_builds.builds() if build.machine == "x86_64" and build.cuda and build.runs_on(capability)]
+    if not found:
+        return "no torch 2.x holds kernels for it either"
+    newest = found[-1]
+    place = f"PyTorch's {newest.index} index" if newest.index else "the package index"
+    paths = "SDPA and xformers' CUTLASS operator work" if capability >= XFORMERS_FIRST else "SDPA works (its plain path)"
+    return f"PyTorch's {paths} there: torch {newest.torch} for CUDA {newest.cuda} ({place}) is the newest with kernels for it"
 
 
 def driver_hint(situation: Situation) -> str:
-    """Return which driver to update to: the first that knows the GPU, else the least for each CUDA line."""
-    windows = situation.windows_driver
-    if (first := first_driver(situation)) and drivers.parse(situation.driver or "0") < drivers.parse(first):
-        return f"update the driver: {first} is the first that knows {situation.capabilities[-1].sm}"
-    floors = ", ".join(
-        f"{drivers.floor(cuda, windows=windows)} runs CUDA {cuda.split('.')[0]}" for cuda in ("11.8", "12.8", "13.0")
-    )
-    return f"update the driver: {floors}"
+    """Return which driver to update to: the first that knows the GPU, then the least for each CUDA line that can serve all GPUs."""
+    windows, have = situation.windows_driver, drivers.parse(situation.driver or "0")
+    floors = {
+        drivers.floor(cuda, windows=windows): f"runs CUDA {cuda.split('.')[0]}"
+        for cuda in ("11.8", "12.8", "13.0")
+        if all(archs.runs_code_of(cuda, capability) for capability in situation.capabilities)
+    }
+    if (first := first_driver(situation)) and have < drivers.parse(first):
+        have = drivers.parse(first)
+        floors = {first: f"is the first that knows {situation.capabilities[-1].sm}", **floors}
+    shown = (f"{driver} {what}" for driver, what in floors.items() if driver == first or drivers.parse(driver) > have)
+    return f"update the driver: {', '.join(shown)}"
 
 
 def is_windows(machine: Machine) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from provisioner.knowledge import packages
 from provisioner.planning.build_rules import nvcc_for
 from provisioner.planning.values import Request, Route
 
@@ -37,6 +38,21 @@ def requirements(situation: Situation, draft: Draft, recipe: Recipe, request: Re
 def uses_xformers(situation: Situation, draft: Draft) -> bool:
     """Say whether xformers goes in: its wheels are for x86_64 only (package index, 2026-11-24), and a GPU must be there."""
     return draft.stack.xformers is not None and situation.processor == "x86_64" and situation.gpu_needed
+
+
+def xformers_loads(draft: Draft) -> bool:
+    """Say whether the operators of the stack's xformers load beside its torch: both must want the same CUDA runtime.
+
+    It comes from the package index whichever index serves torch (`provisioner.locking.pypi_part`).
+    """
+    needed = cudart(draft)
+    return needed is None or draft.torch.cuda is None or needed == draft.torch.cuda.split(".")[0]
+
+
+def cudart(draft: Draft) -> str | None:
+    """Return the CUDA major whose runtime the stack's xformers needs, None where there is none or that was not read."""
+    known = packages.xformers_release(draft.stack.xformers) if draft.stack.xformers else None
+    return known.cudart if known else None
 
 
 def conda_specs(situation: Situation, draft: Draft, catalog: Catalog) -> tuple[str, ...]:

@@ -35,10 +35,29 @@ def torch_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     missing = uncovered(situation.capabilities, torch.archs)
     if not missing or (torch.ptx and jit_covered(missing, torch.ptx) and compiles_ptx(situation, torch.cuda)):
         return None
+    if not torch.archs:
+        return Verdict(
+            "torch-archs-unknown", f"which GPUs torch {torch.torch} with CUDA {torch.cuda} has kernels for is not known"
+        )
     held = ", ".join(arch.sm for arch in torch.archs)
     return Verdict(
         "torch-lacks-arch", f"torch {torch.torch} with CUDA {torch.cuda} holds no kernels for {_sms(missing)} (it holds {held})"
     )
+
+
+def triton_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Does triton's own assembler know every GPU: Unsloth's kernels and torch.compile's go through it (triton#8539, #8485).
+
+    flash-attn alone does without.
+    """
+    version = draft.stack.triton
+    if version is None or draft.torch.cuda is None or not situation.gpu_needed or request.only_flash_attn:
+        return None
+    missing = catalog.unassembled(version, situation.capabilities)
+    if not missing:
+        return None
+    text = f"triton {version} assembles with ptxas {catalog.assembler(version, missing[0])}, which does not know {_sms(missing)}"
+    return Verdict("triton-lacks-arch", f"{text}: kernels of Unsloth and torch.compile would fail")
 
 
 def release_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
@@ -138,7 +157,7 @@ def wheel_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     if situation.glibc and wheel.glibc and situation.glibc < wheel.glibc:
         return _glibc("the wheel", wheel.glibc, situation.glibc)
     if wheel.driver_cuda and (floor := wheel_driver(situation, wheel.driver_cuda)):
-        text = f"the wheel's kernels are compressed in a way that drivers before {floor} cannot read; this machine has {situation.driver}"
+        text = f"the wheel's kernels are compressed in a way that drivers before {floor} cannot read; {situation.driver_here}"
         return Verdict("driver-too-old", text)
     return None
 
@@ -157,7 +176,18 @@ def trust_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     return None
 
 
-STACK_RULES = (torch_rule, release_rule, adapter_rule, route_rule, driver_rule, glibc_rule, build_rule, source_rule, nvcc_rule)
+STACK_RULES = (
+    torch_rule,
+    triton_rule,
+    release_rule,
+    adapter_rule,
+    route_rule,
+    driver_rule,
+    glibc_rule,
+    build_rule,
+    source_rule,
+    nvcc_rule,
+)
 DRAFT_RULES = (wheel_rule, trust_rule, python_rule)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provisioner.capability import ComputeCapability
+from provisioner.knowledge import drivers
 from provisioner.machine.facts import Gpu, Machine
 from provisioner.planning.numbers import minor, numbers
 from provisioner.planning.recipe import Recipe
@@ -66,7 +67,8 @@ class Situation:
     """A machine and a request as the rules see them. Tuples of numbers stand for versions; None means not known.
 
     ``capabilities`` are distinct and ascending; ``pythons`` are the host's, with whether they have headers, and matter for
-    the ``venv`` backend only; ``unreachable`` maps a source's name to the place that did not answer.
+    the ``venv`` backend only; ``unreachable`` maps a source's name to the place that did not answer. Where only the CUDA
+    version is known that the driver offers (``driver_offers``), ``driver`` is the first that offers it.
     """
 
     capabilities: tuple[ComputeCapability, ...]
@@ -75,6 +77,7 @@ class Situation:
     windows_driver: bool
     native_windows: bool
     driver: str | None
+    driver_offers: str | None
     glibc: tuple[int, ...] | None
     wsl2: bool
     jetson: bool
@@ -94,6 +97,11 @@ class Situation:
         """The lowest compute capability: what all GPUs must share."""
         return self.capabilities[0]
 
+    @property
+    def driver_here(self) -> str:
+        """What is known of this machine's driver, as a clause."""
+        return f"this machine's offers CUDA {self.driver_offers}" if self.driver_offers else f"this machine has {self.driver}"
+
 
 def situation(machine: Machine, request: Request, recipes: Sequence[Recipe] = ()) -> Situation:
     """Return what the rules need to know; the recipe and its overlays have a say in building and in whom to trust."""
@@ -108,7 +116,8 @@ def situation(machine: Machine, request: Request, recipes: Sequence[Recipe] = ()
         processor=processor_of(machine),
         windows_driver=wsl2 or windows,
         native_windows=windows and not wsl2,
-        driver=_driver(machine),
+        driver=_driver(machine) or _first_that_offers(machine, windows=wsl2 or windows),
+        driver_offers=None if _driver(machine) else _offered(machine),
         glibc=glibc or None,
         wsl2=wsl2,
         jetson=is_jetson(machine),
@@ -209,6 +218,17 @@ def _driver(machine: Machine) -> str | None:
     """Return the driver version where it is one: dotted numbers."""
     version = (machine.driver.version or "").strip()
     return version if re.fullmatch(r"\d{2,4}(\.\d+){0,3}", version) else None
+
+
+def _offered(machine: Machine) -> str | None:
+    """Return the CUDA version that the driver offers, where one is known that the tables reach."""
+    cuda = ".".join(str(number) for number in numbers(machine.driver.cuda or "")[:2])
+    return cuda if "." in cuda and drivers.first_that_offers(cuda, windows=False) else None
+
+
+def _first_that_offers(machine: Machine, *, windows: bool) -> str | None:
+    cuda = _offered(machine)
+    return drivers.first_that_offers(cuda, windows=windows) if cuda else None
 
 
 def _pythons(machine: Machine) -> dict[str, bool]:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from provisioner.cli.options import speaking
 from provisioner.cli.selection import Selection, driver_version, gpu_named, select_machine, selecting
 from provisioner.codec import to_json
-from provisioner.errors import UsageError
+from provisioner.errors import NoRoute, UsageError
 from provisioner.machine.facts import Fault, Machine
 from provisioner.planning.values import BuildChoice
 from tests.planning.machines import machine
@@ -86,6 +86,21 @@ def test_an_unknown_gpu_is_answered_with_near_names(name: str, near: str) -> Non
         gpu_named(name)
     assert caught.value.exit_code == 2
     assert any(near in hint for hint in caught.value.hints), caught.value.hints
+
+
+@pytest.mark.parametrize(
+    ("name", "maker", "code"),
+    [
+        ("Radeon RX 7900 XTX", "AMD", "rocm"),
+        ("MI300X", "AMD", "rocm"),
+        ("Arc A770", "Intel", "not-nvidia"),
+        ("M3 Max", "Apple", "not-nvidia"),
+    ],
+)
+def test_another_makers_gpu_is_refused_as_one(name: str, maker: str, code: str) -> None:
+    with pytest.raises(NoRoute, match=maker) as caught:
+        gpu_named(name)
+    assert (caught.value.code, caught.value.exit_code) == (code, 3)
 
 
 @pytest.mark.parametrize("text", ["foo", "", "12", "5.35", "535.104.05.1.2", "-535", "535,104"])

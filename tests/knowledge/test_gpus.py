@@ -108,6 +108,7 @@ def test_a_name_that_decides_nothing_gives_nothing(name: str) -> None:
 
 def test_a_misspelt_name_brings_the_nearest_ones() -> None:
     assert "GeForce RTX 4090" in gpus.suggest("rtx 4095")
+    assert "GeForce RTX 4090" in gpus.suggest("4o90")
 
 
 def test_every_name_in_the_table_finds_its_own_capability_or_offers_it() -> None:

@@ -85,3 +85,26 @@ def test_unsloth_caps_torch_and_python() -> None:
 def test_the_newest_unsloth_for_a_torch_and_python_is_found(torch: str, python: str, unsloth: str | None) -> None:
     found = packages.unsloth_for(torch, python)
     assert (found.unsloth if found else None) == unsloth
+
+
+@pytest.mark.parametrize(
+    ("triton", "capability", "assembles"),
+    [
+        ("3.5.1", "9.0", True),
+        ("3.5.1", "10.0", True),
+        ("3.5.1", "10.3", False),
+        ("3.5.1", "12.1", False),
+        ("3.6.0", "12.1", True),
+        ("3.6.0", "11.0", False),
+        ("3.7.1", "11.0", True),
+        ("3.8.0", "7.0", True),  # its assembler for older GPUs is of CUDA 12.9, the last with sm_70
+        ("3.3.1", "12.0", True),
+        ("3.2.0", "12.0", False),
+        ("3.9.0", "9.0", None),
+    ],
+)
+def test_tritons_assembler_knows_gpus_from_its_cuda_on(triton: str, capability: str, assembles: bool | None) -> None:
+    """The assemblers of the wheels, run for each name on 2026-11-27: 3.5.1's answers `Value 'sm_121' is not defined`."""
+    found = packages.triton_release(triton)
+    assert found is not None
+    assert found.assembles_for(ComputeCapability.parse(capability)) is assembles

@@ -1,0 +1,87 @@
+"""Refusals name what is really in the way, and their way out works."""
+
+from __future__ import annotations
+
+import pytest
+
+from provisioner.errors import NoRoute, SourceUnreachable
+from provisioner.knowledge import torch_builds
+from provisioner.planning.catalog import Catalog, load_catalog
+from provisioner.planning.plan import make_plan
+from provisioner.planning.values import BuildChoice, Request
+from tests.planning.machines import machine
+
+EVERYTHING = "conda-channel package-index torch-index releases"
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog()
+
+
+@pytest.mark.parametrize("gpu", ["NVIDIA GeForce RTX 4090=8.9", "NVIDIA H100 80GB HBM3=9.0", "Tesla T4=7.5"])
+def test_where_nothing_answers_the_sources_are_to_blame_and_not_the_driver(catalog: Catalog, gpu: str) -> None:
+    """A driver that is too old for CUDA 13 rejects a stack as well, but updating it would not help."""
+    with pytest.raises(SourceUnreachable) as caught:
+        make_plan(machine(gpu, "550.54.15", dead=EVERYTHING), Request(), catalog)
+    assert caught.value.exit_code == 4
+    assert not any("driver" in hint for hint in caught.value.hints)
+
+
+def test_a_driver_that_would_not_do_anyway_is_to_blame_before_the_sources(catalog: Catalog) -> None:
+    with pytest.raises(NoRoute, match="nothing that exists"):
+        make_plan(machine("NVIDIA B200=10.0", "550.54.15", dead=EVERYTHING), Request(), catalog)
+
+
+@pytest.mark.parametrize(("gpu", "capability"), [("GTX 1080 Ti", "6.1"), ("Tesla M40", "5.2"), ("Tesla K80", "3.7")])
+def test_an_old_gpu_is_told_the_newest_torch_that_has_kernels_for_it(catalog: Catalog, gpu: str, capability: str) -> None:
+    box = machine(f"{gpu}={capability}", "470.223.02")
+    with pytest.raises(NoRoute) as caught:
+        make_plan(box, Request(), catalog)
+    covering = [
+        build
+        for build in torch_builds.builds()
+        if build.machine == "x86_64" and build.cuda and box.gpus[0].capability and build.runs_on(box.gpus[0].capability)
+    ]
+    assert f"torch {covering[-1].torch} for CUDA {covering[-1].cuda}" in (caught.value.why or "")
+    assert ("xformers" in (caught.value.why or "")) is (capability >= "5.0")
+
+
+def test_a_gpu_that_no_torch_2_serves_is_promised_nothing(catalog: Catalog) -> None:
+    with pytest.raises(NoRoute) as caught:
+        make_plan(machine("Tesla K40m=3.5", "470.223.02"), Request(), catalog)
+    assert caught.value.why == "no torch 2.x holds kernels for it either"
+
+
+def test_an_old_gpu_beside_a_good_one_is_told_how_to_leave_it_out(catalog: Catalog) -> None:
+    with pytest.raises(NoRoute) as caught:
+        make_plan(machine("NVIDIA GeForce RTX 4090=8.9,NVIDIA GeForce GTX 1080=6.1", "550.54.15"), Request(), catalog)
+    assert "--gpu sm_89" in caught.value.hints[0]
+    assert "CUDA_VISIBLE_DEVICES" in caught.value.hints[0]
+
+
+@pytest.mark.parametrize(
+    ("driver", "offered"), [("535.104.05", False), ("580.95.05", True)], ids=["no-nvcc-for-it", "the-index-has-nvcc-13"]
+)
+def test_build_is_offered_only_where_it_would_work(catalog: Catalog, driver: str, offered: bool) -> None:
+    """Under WSL nothing is compiled unasked; the package index has an nvcc for CUDA 13 alone."""
+    dead = "conda-channel torch-index releases"
+    box = machine("NVIDIA GeForce RTX 3090=8.6", driver, wsl="2", pythons="3.10", gcc="11.4", dead=dead)
+    plan = make_plan(box, Request(), catalog)
+    note = next(note for note in plan.notes if note.startswith("flash-attn is left out"))
+    assert ("--build" in note) is offered
+    if offered:
+        assert make_plan(box, Request(build=BuildChoice.ALWAYS), catalog).flash_attn is not None
+
+
+def test_flash_attention_3_is_told_apart(catalog: Catalog) -> None:
+    with pytest.raises(NoRoute) as caught:
+        make_plan(machine("NVIDIA H100=9.0", "580.65.06"), Request(flash_attn="3"), catalog)
+    assert "flash_attn_3" in (caught.value.why or "")
+    assert any("--flash-attn 2.8" in hint for hint in caught.value.hints)
+
+
+def test_a_torch_whose_kernels_are_not_known_is_said_to_be_that(catalog: Catalog) -> None:
+    with pytest.raises(NoRoute) as caught:
+        make_plan(machine("NVIDIA H100=9.0", "610.43.02"), Request(torch="2.15"), catalog)
+    assert "is not known [torch-archs-unknown" in (caught.value.why or "")

@@ -1,0 +1,137 @@
+"""What triton's assembler, the first and last driver of a GPU and xformers' CUDA runtime decide; the source of each is named at its test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from provisioner.errors import NoRoute
+from provisioner.machine.facts import Driver, Machine
+from provisioner.planning.catalog import Catalog, load_catalog
+from provisioner.planning.plan import make_plan
+from provisioner.planning.values import Plan, Request, Route
+from tests.planning.machines import machine
+
+GB10 = machine("NVIDIA GB10=12.1", "580.95.05", "2.39", processor="aarch64")
+B300 = machine("NVIDIA B300=10.3", "580.65.06", "2.35")
+B200 = machine("NVIDIA B200=10.0", "580.65.06", "2.35")
+T4 = machine("Tesla T4=7.5", "515.105.01", "2.35")
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog()
+
+
+@pytest.fixture
+def plan(catalog: Catalog) -> Callable[..., Plan]:
+    def make(machine: Machine, **request: object) -> Plan:
+        return make_plan(machine, Request(**request), catalog)  # type: ignore[arg-type]
+
+    return make
+
+
+def why_refused(machine: Machine, catalog: Catalog, **request: object) -> NoRoute:
+    with pytest.raises(NoRoute) as caught:
+        make_plan(machine, Request(**request), catalog)  # type: ignore[arg-type]
+    return caught.value
+
+
+@pytest.mark.parametrize(("box", "triton"), [(B200, "3.5.1"), (B300, "3.6.0"), (GB10, "3.6.0")])
+def test_a_gpu_gets_a_triton_whose_assembler_knows_it(plan: Callable[..., Plan], box: Machine, triton: str) -> None:
+    """triton#8539 (GB10), #8485 (GB300): ptxas 12.8.93 in 3.5.1 knows sm_100, neither sm_103 nor sm_121; 3.6.0 has 12.9.86 beside it."""
+    chosen = plan(box)
+    assert (chosen.triton, chosen.route) == (triton, Route.WHEEL)
+
+
+def test_a_torch_whose_triton_does_not_know_the_gpu_is_refused_with_the_next_one(catalog: Catalog) -> None:
+    error = why_refused(GB10, catalog, torch="2.9")
+    assert "ptxas 12.8.93, which does not know sm_121" in (error.why or "")
+    assert any("--torch 2.10" in hint for hint in error.hints)
+
+
+def test_flash_attn_alone_needs_no_triton(plan: Callable[..., Plan]) -> None:
+    assert plan(B300, only_flash_attn=True).triton == "3.5.1"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "driver", "wsl", "known"),
+    [
+        ("NVIDIA L40S=8.9", "470.223.02", "no", False),
+        (
+            "NVIDIA L40S=8.9",
+            "520.56.06",
+            "no",
+            True,
+        ),  # GeForce's first driver for Ada is older than the one that CUDA 11.8 brought
+        ("NVIDIA H100 PCIe=9.0", "515.65.01", "no", False),
+        ("NVIDIA GeForce RTX 4090=8.9", "516.94", "2", False),
+        ("NVIDIA A10=8.6", "470.223.02", "no", True),
+        ("Tesla T4=7.5", "450.80.02", "no", True),
+    ],
+)
+def test_a_driver_older_than_the_gpu_is_refused_whatever_its_cuda(
+    plan: Callable[..., Plan], catalog: Catalog, gpu: str, driver: str, wsl: str, known: bool
+) -> None:
+    """CUDA 11.8 release notes: the first toolkit, and its branch the first driver, with compute capability 8.9 and 9.0."""
+    box = machine(gpu, driver, "2.35", wsl=wsl)
+    if known:
+        assert plan(box).cuda == "11.8"
+        return
+    error = why_refused(box, catalog)
+    assert "needs driver 520.0 or newer" in (error.why or "")
+    assert any("first that knows" in hint and "580" in hint for hint in error.hints)
+
+
+@pytest.mark.parametrize(("offered", "cuda"), [("11.4", "11.8"), ("12.2", "12.8"), ("12.7", "12.8"), ("13.9", "12.8")])
+def test_where_only_the_drivers_cuda_is_known_the_plan_keeps_to_it(plan: Callable[..., Plan], offered: str, cuda: str) -> None:
+    """nvidia-smi's banner without its driver field: the CUDA version names the least driver that it can be (CUDA release notes, table 3)."""
+    box = replace(machine("NVIDIA GeForce RTX 3090=8.6", None, "2.35"), driver=Driver(cuda=offered))
+    chosen = plan(box)
+    assert chosen.cuda == cuda
+    assert any(f"offers CUDA {offered}" in note for note in chosen.notes)
+
+
+def test_a_refusal_does_not_invent_a_driver_version(catalog: Catalog) -> None:
+    box = replace(machine("NVIDIA GeForce RTX 3090=8.6", None, "2.35"), driver=Driver(cuda="12.4"))
+    error = why_refused(box, catalog, cuda="13.0")
+    assert "this machine's offers CUDA 12.4" in (error.why or "")
+
+
+def test_a_voltas_last_driver_is_named_and_no_newer_one_advised(plan: Callable[..., Plan], catalog: Catalog) -> None:
+    """CUDA 13.0 release notes: 580 is the last driver branch for Maxwell, Pascal and Volta."""
+    assert any("580 is the last driver branch" in note for note in plan(machine("Tesla V100-SXM2-32GB=7.0", "535.104.05")).notes)
+    error = why_refused(machine("Tesla V100-SXM2-32GB=7.0", "450.51.06", "2.28"), catalog)
+    hint = next(hint for hint in error.hints if hint.startswith("update the driver"))
+    assert "CUDA 12" in hint
+    assert "CUDA 13" not in hint
+
+
+def test_xformers_for_cuda_12_beside_a_cuda_11_torch_leaves_sdpa(plan: Callable[..., Plan]) -> None:
+    """xformers/cpp_lib.json of 0.0.29.post3: built for CUDA 12.4; every index gives torch alone, so xformers is the package index's."""
+    chosen = plan(T4)
+    assert (chosen.torch_index, chosen.attention) == ("cu118", "sdpa")
+    assert any("operators do not load" in note for note in chosen.notes)
+
+
+def test_a_turing_gpu_gets_the_cuda_whose_xformers_loads(plan: Callable[..., Plan]) -> None:
+    """The package index's torch 2.11 is for CUDA 13, xformers 0.0.35 for CUDA 12 (on an H100 its operators did not load, 2026-11-24)."""
+    chosen = plan(machine("Tesla T4=7.5", "580.65.06"), torch="2.11")
+    assert (chosen.cuda, chosen.attention) == ("12.8", "xformers")
+
+
+def test_a_named_torch_comes_from_the_package_index_where_that_has_it(plan: Callable[..., Plan]) -> None:
+    chosen = plan(machine("NVIDIA GeForce RTX 4090=8.9", "580.65.06"), torch="2.12")
+    assert (chosen.torch_index, chosen.cuda) == (None, "13.0")
+    old = plan(machine("NVIDIA GeForce RTX 4090=8.9", "550.54.15"), python="3.9")
+    assert (old.torch_index, old.torch, old.route) == (None, "2.7.1", Route.WHEEL)
+
+
+@pytest.mark.parametrize("gpu", ["Tesla T4=7.5", "Tesla V100-SXM2-32GB=7.0"])
+def test_python_314_has_native_stacks_below_80_too(plan: Callable[..., Plan], gpu: str) -> None:
+    """torch 2.10.0 and triton 3.6.0 have wheels for Python 3.14 (package index, 2026-11-24)."""
+    chosen = plan(machine(gpu, "535.104.05"), python="3.14")
+    assert (chosen.torch, chosen.cuda, chosen.torch_index) == ("2.10.0", "12.8", None)
+    assert not any("forward-compatibility" in note for note in chosen.notes)
