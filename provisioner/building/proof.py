@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from provisioner.building.archs import capability_of
 from provisioner.building.target import Target
 from provisioner.errors import BuildFailed
 from provisioner.wheels.inspect import inspect
@@ -24,7 +24,7 @@ def prove(wheel: Path, target: Target, archs: Sequence[str]) -> Inspection:
     libraries = target.torch.root / "lib"
     inspection = inspect(wheel, against=libraries)
     destination = Destination(
-        gpus=tuple(dict.fromkeys(_capability(arch) for arch in archs)),
+        gpus=tuple(dict.fromkeys(str(capability_of(arch)) for arch in archs)),
         glibc=target.interpreter.glibc or None,
         python=target.interpreter.version + ("t" if target.interpreter.abi.endswith("t") else ""),
         machine=target.interpreter.platform.partition("_")[2],
@@ -43,9 +43,3 @@ def prove(wheel: Path, target: Target, archs: Sequence[str]) -> Inspection:
         code=reasons[0].code if reasons else "no-kernel",
         details={"reasons": texts},
     )
-
-
-def _capability(arch: str) -> str:
-    """Return the compute capability that ``sm_90a`` or ``compute_75`` is for: ``9.0``, ``7.5``."""
-    digits = re.sub(r"\D", "", arch)
-    return f"{digits[:-1]}.{digits[-1]}"

@@ -71,7 +71,11 @@ def read_target(python: Path) -> Target:
     """Return the target that ``python`` stands for. Raise `BuildFailed` when it does not run or has no torch with CUDA."""
     result = process.run([python, "-I", "-c", _ASK], timeout=60)
     if not result.ok:
-        raise BuildFailed(f"{python} does not run: {result.err.strip()[-300:]}", code="no-python")
+        raise BuildFailed(
+            f"{python} does not run as a Python: {result.err.strip()[-300:]}",
+            hints=["name an interpreter: --python ENV/bin/python"],
+            code="no-python",
+        )
     interpreter = from_json(result.out, Interpreter, what=f"the answer of {python}")
     for folder in interpreter.site:
         if folder and (Path(folder) / "torch" / "version.py").is_file():
