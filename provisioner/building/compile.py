@@ -82,7 +82,7 @@ def run_graph(
     outcome = Outcome()
     clear_leftovers(build)
     alone = 0
-    with progress.task("compiling flash-attn", total=round(sum(unit.cost.seconds for unit in units)), unit="CPU-seconds") as task:
+    with progress.task("compiling flash-attn", total=round(sum(unit.cost.seconds for unit in units)), unit="s") as task:
         watch = _Watch(build, units, jobs, task, outcome)
         watch.count_present()
         while True:
