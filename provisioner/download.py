@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from provisioner import progress
+from provisioner import paths, progress
 from provisioner.errors import IntegrityError, SourceUnreachable
 
 if TYPE_CHECKING:
@@ -237,6 +237,9 @@ def _transfer(url: str, partial: Path, task: progress.Task) -> None:
             _continue_transfer(url, partial, task)
             return
         except (requests.RequestException, OSError) as error:
+            if paths.refuses(error):
+                error.filename = error.filename or str(partial)
+                raise
             if attempt == ATTEMPTS:
                 raise SourceUnreachable(
                     f"{redact(url)} broke off {ATTEMPTS} times: {_reason(error)}",

@@ -62,6 +62,13 @@ def wheelhouse_dir() -> Path:
     return _root("PROVISION_WHEELHOUSE", cache_dir() / "wheelhouse")
 
 
+def refuses(error: OSError) -> bool:
+    """Say whether the file system itself refused: it is full, read-only, or somebody else's."""
+    import errno
+
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
 def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
     """Write ``data`` to ``path`` so that a reader sees the old file or the whole new one (temp, fsync, rename)."""
     import tempfile

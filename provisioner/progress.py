@@ -57,7 +57,7 @@ detailed: ContextVar[Callable[[str], None] | None] = ContextVar("detailed", defa
 
 @contextmanager
 def task(label: str, *, total: float | None = None, unit: str = "") -> Iterator[Task]:
-    """Report one task from its start to its end; ``unit`` is ``"B"`` for bytes, else a plural noun."""
+    """Report one task from its start to its end; ``unit`` is ``"B"`` for bytes, ``"s"`` for seconds of work, else a plural noun."""
     current = reporter.get()
     started = current.start(label, total, unit)
     try:

@@ -17,7 +17,7 @@ from provisioner.adapter import sources
 from provisioner.adapter.kernels import ARCHS, RELEASE, TURING, AdapterVersion, Kernels, claims
 from provisioner.building import packing
 from provisioner.building.build import BuildOrder, BuiltWheel, Prepared, build_flash_attn, prepare
-from provisioner.building.wheelhouse import Wheelhouse
+from provisioner.building.wheelhouse import Entry, Wheelhouse
 from provisioner.errors import UsageError
 
 ENGINE = 1
@@ -81,17 +81,25 @@ def make_adapter(order: AdapterOrder, *, wheelhouse: Wheelhouse | None = None) -
         compiled = build_flash_attn(build_order(order), wheelhouse=store)
     record = provenance(order.version, compiled)
     key = record["key"]
-    with store.building(key):
-        entry = store.find(key)
-        reused = entry is not None and (compiled is None or compiled.reused)
-        if entry is None:
-            with paths.scratch_dir("adapter") as scratch:
-                entry = store.store(key, write_adapter(scratch, order.version, record, compiled), codec.to_json(record))
+
+    def make() -> Entry:
+        with paths.scratch_dir("adapter") as scratch:
+            return store.store(key, write_adapter(scratch, order.version, record, compiled), codec.to_json(record))
+
+    entry, reused = store.obtain(key, make)
     seconds = round(time.monotonic() - started, 2)
+    made = BuiltWheel(entry.path, entry.sha256, key, str(order.version), (), reused, seconds, units=0)
     if compiled is None:
-        return BuiltWheel(entry.path, entry.sha256, key, str(order.version), (), reused, seconds, units=0)
-    known = replace(compiled, path=entry.path, sha256=entry.sha256, key=key, version=str(order.version))
-    return replace(known, reused=reused, seconds=seconds)
+        return made
+    return replace(
+        compiled,
+        path=made.path,
+        sha256=made.sha256,
+        key=key,
+        version=made.version,
+        reused=reused and compiled.reused,
+        seconds=seconds,
+    )
 
 
 def provenance(version: AdapterVersion, compiled: BuiltWheel | None = None) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from provisioner.building.archs import capability_of
 from provisioner.building.target import Target
-from provisioner.capability import ComputeCapability
 from provisioner.errors import BuildFailed
 from provisioner.wheels.inspect import inspect
 from provisioner.wheels.inspection import Inspection
@@ -24,7 +24,7 @@ def accept_wheel(wheel: Path, target: Target, archs: Sequence[str]) -> Inspectio
     libraries = target.torch.root / "lib"
     inspection = inspect(wheel, against=libraries)
     destination = Destination(
-        gpus=tuple(dict.fromkeys(str(ComputeCapability.parse(arch)) for arch in archs)),
+        gpus=tuple(dict.fromkeys(str(capability_of(arch)) for arch in archs)),
         glibc=target.interpreter.glibc or None,
         python=target.interpreter.version + ("t" if target.interpreter.abi.endswith("t") else ""),
         machine=target.interpreter.platform.partition("_")[2],

@@ -15,10 +15,11 @@ from provisioner import __version__, paths, progress
 from provisioner.building import ccache, generated, packing, patches, schedule, sources
 from provisioner.building import graph as graphs
 from provisioner.building.acceptance import accept_wheel
+from provisioner.building.archs import ordered
 from provisioner.building.compile import Outcome, run_graph
 from provisioner.building.graph import Graph
 from provisioner.building.key import BuildKey, build_key
-from provisioner.building.memory import read_memory
+from provisioner.building.memory import read_capacity
 from provisioner.building.patches import Patch
 from provisioner.building.releases import Release, find_release
 from provisioner.building.schedule import Forecast, Jobs
@@ -27,7 +28,7 @@ from provisioner.building.target import Target, read_target
 from provisioner.building.toolchain import Toolchain, check, find_toolchain
 from provisioner.building.wheelhouse import Entry, Wheelhouse
 from provisioner.codec import to_json
-from provisioner.errors import BuildFailed, UsageError
+from provisioner.errors import BuildFailed
 from provisioner.planning.values import KernelSelection
 
 
@@ -97,12 +98,10 @@ class Prepared:
 def prepare(order: BuildOrder) -> Prepared:
     """Look everything up and check it, so that what cannot work fails before the first unit (and the first download).
 
-    Raise `UsageError` for an unknown version, kernel or no arch, `BuildFailed` for a compiler, torch or headers that do not fit.
+    Raise `UsageError` for an unknown version, kernel or arch, `BuildFailed` for a compiler, torch or headers that do not fit.
     """
     release = find_release(order.version)
-    if not order.archs:
-        raise UsageError("a build needs at least one architecture", hints=["--arch sm_90"], code="no-arch")
-    archs = tuple(sorted(set(order.archs), key=lambda arch: (arch.partition("_")[2].rjust(5), arch)))
+    archs = ordered(order.archs)
     target = read_target(order.python)
     toolchain = find_toolchain(target, cuda_root=order.cuda_root, cxx=order.cxx)
     check(toolchain, target, release, archs)
@@ -127,34 +126,31 @@ def build_flash_attn(order: BuildOrder, *, wheelhouse: Wheelhouse | None = None)
     started = time.monotonic()
     store = wheelhouse or Wheelhouse()
     prepared = prepare(order)
-    if entry := store.find(prepared.digest):
-        return _built(prepared, entry, started, None)
-    with store.building(prepared.digest):
-        if entry := store.find(prepared.digest):
-            return _built(prepared, entry, started, None)
+    outcome = Outcome()
+
+    def make() -> Entry:
+        nonlocal outcome
         with _working_in(prepared) as build:
             source = _source(prepared)
             outcome = _compile(prepared, source, build)
             wheel = _pack(prepared, source, build)
             accept_wheel(wheel, prepared.target, prepared.key.archs)
-            entry = store.store(prepared.digest, wheel, to_json(provenance(prepared)))
-    return _built(prepared, entry, started, outcome)
+            return store.store(prepared.digest, wheel, to_json(provenance(prepared)))
 
-
-def _built(prepared: Prepared, entry: Entry, started: float, outcome: Outcome | None) -> BuiltWheel:
+    entry, reused = store.obtain(prepared.digest, make)
     return BuiltWheel(
         path=entry.path,
         sha256=entry.sha256,
         key=prepared.digest,
         version=prepared.version,
         archs=prepared.key.archs,
-        reused=outcome is None,
+        reused=reused,
         seconds=round(time.monotonic() - started, 2),
         units=len(prepared.graph.units),
-        compiled=tuple(outcome.compiled) if outcome else (),
-        peak_mib=outcome.peak_mib if outcome else 0,
-        retries=outcome.retries if outcome else 0,
-        cpu_seconds=outcome.cpu_seconds if outcome else 0.0,
+        compiled=tuple(outcome.compiled),
+        peak_mib=outcome.peak_mib,
+        retries=outcome.retries,
+        cpu_seconds=outcome.cpu_seconds,
     )
 
 
@@ -191,8 +187,8 @@ def _source(prepared: Prepared) -> Path:
 
 
 def _jobs(prepared: Prepared) -> Jobs:
-    cpus = len(os.sched_getaffinity(0))
-    return schedule.choose_jobs(prepared.graph.units, budget_mib=read_memory().budget_mib, cpus=cpus, limit=prepared.order.jobs)
+    room = read_capacity()
+    return schedule.choose_jobs(prepared.graph.units, budget_mib=room.budget_mib, cpus=room.cpus, limit=prepared.order.jobs)
 
 
 def _compile(prepared: Prepared, source: Path, build: Path) -> Outcome:
@@ -212,7 +208,7 @@ def _compile(prepared: Prepared, source: Path, build: Path) -> Outcome:
         )
         _write_once(build / "build.ninja", text)
 
-    outcome = run_graph(build, prepared.graph.units, jobs, budget=lambda: read_memory().budget_mib, write_graph=write_graph)
+    outcome = run_graph(build, prepared.graph.units, jobs, budget=lambda: read_capacity().budget_mib, write_graph=write_graph)
     graphs.check_link(build / "out" / prepared.graph.extension)
     return outcome
 

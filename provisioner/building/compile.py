@@ -39,6 +39,10 @@ _OUT_OF_MEMORY = re.compile(
     r"signal 9|\bKilled\b|Kill signal|bad_alloc|[Oo]ut of memory|Cannot allocate memory|virtual memory exhausted|code=137"
 )
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+_STRAY = re.compile(r"NVCC_\w+|NINJA_STATUS|CPATH|\w+_INCLUDE_PATH")
+"""Variables that nvcc, ninja and gcc obey ("Environment Variables Affecting GCC": CPATH counts before every ``-isystem``). The build key
+knows nothing of them, and the modules of computing centres set CPATH to another CUDA's headers."""
+
 BUILD_SECONDS = 72 * 3600.0
 WATCH_SECONDS = 0.5
 CRITICAL_MIB = 256
@@ -78,7 +82,7 @@ def run_graph(
     outcome = Outcome()
     clear_leftovers(build)
     alone = 0
-    with progress.task("compiling flash-attn", total=round(sum(unit.cost.seconds for unit in units)), unit="CPU-seconds") as task:
+    with progress.task("compiling flash-attn", total=round(sum(unit.cost.seconds for unit in units)), unit="s") as task:
         watch = _Watch(build, units, jobs, task, outcome)
         watch.count_present()
         while True:
@@ -129,8 +133,8 @@ def clear_leftovers(build: Path) -> None:
 
 
 def _environment(build: Path) -> dict[str, str]:
-    """Return the environment of the compilers: the user's, less what would change flags behind the graph's back."""
-    env = {name: value for name, value in ccache.environment().items() if not name.startswith("NVCC_") and name != "NINJA_STATUS"}
+    """Return the environment of the compilers: the user's, less what would change flags or headers behind the graph's back."""
+    env = {name: value for name, value in ccache.environment().items() if not _STRAY.fullmatch(name)}
     return {**env, MARK: str(build), "NINJA_STATUS": STATUS, "TMPDIR": str(build / "tmp"), "LC_ALL": "C"}
 
 
@@ -200,7 +204,7 @@ class _Watch:
                 held = memory.resident_mib([member for tree in running for member in tree])
                 self.outcome.peak_mib = max(self.outcome.peak_mib, held)
                 self.task.advance(0, detail=self._detail(held))
-                scarce = memory.read_memory().available_mib < CRITICAL_MIB
+                scarce = memory.read_capacity().available_mib < CRITICAL_MIB
                 if running and (scarce or (held > budget_mib and len(running) > 1)):
                     _kill_tree(max(running, key=lambda tree: tree[0].create_time()))
                     stop.wait(2.0)

@@ -16,12 +16,13 @@ from pathlib import Path
 from provisioner import __version__, paths, process, progress
 from provisioner.building import packing, sources
 from provisioner.building.acceptance import accept_wheel
+from provisioner.building.archs import capability_of, ordered
 from provisioner.building.build import BuiltWheel
-from provisioner.building.memory import read_memory
+from provisioner.building.memory import read_capacity
 from provisioner.building.sources import NamedTree
 from provisioner.building.target import Target, read_target
 from provisioner.building.toolchain import CXX20_TORCH, Toolchain, check, find_toolchain
-from provisioner.building.wheelhouse import Wheelhouse
+from provisioner.building.wheelhouse import Entry, Wheelhouse
 from provisioner.codec import digest, to_json
 from provisioner.errors import BuildFailed
 
@@ -51,6 +52,7 @@ def build_tree(order: TreeOrder, *, wheelhouse: Wheelhouse | None = None) -> Bui
     """
     started = time.monotonic()
     store = wheelhouse or Wheelhouse()
+    ordered(order.archs)
     target = read_target(order.python)
     toolchain = find_toolchain(target, cuda_root=order.cuda_root, cxx=order.cxx)
     check(toolchain, target, None, order.archs)
@@ -58,14 +60,14 @@ def build_tree(order: TreeOrder, *, wheelhouse: Wheelhouse | None = None) -> Bui
         tree, sha256 = sources.fetch_tree(order.source, scratch)
         made_of = _inputs(sha256, order, target, toolchain)
         key = digest(made_of)
-        with store.building(key):
-            entry = store.find(key)
-            reused = entry is not None
-            if entry is None:
-                wheel = _run_setup(tree, scratch / "out", order, target, toolchain)
-                provenance = to_json({"schema": 1, "builder": f"provision {__version__}", "key": key, "inputs": made_of})
-                accept_wheel(add_provenance(wheel, provenance), target, order.archs)
-                entry = store.store(key, wheel, provenance)
+
+        def make() -> Entry:
+            wheel = _run_setup(tree, scratch / "out", order, target, toolchain)
+            provenance = to_json({"schema": 1, "builder": f"provision {__version__}", "key": key, "inputs": made_of})
+            accept_wheel(add_provenance(wheel, provenance), target, order.archs)
+            return store.store(key, wheel, provenance)
+
+        entry, reused = store.obtain(key, make)
     version = entry.path.name.split("-")[1]
     seconds = round(time.monotonic() - started, 2)
     return BuiltWheel(entry.path, entry.sha256, key, version, order.archs, reused, seconds, units=0)
@@ -91,7 +93,8 @@ def setup_environment(order: TreeOrder, target: Target, toolchain: Toolchain) ->
     ``TORCH_CUDA_ARCH_LIST`` is torch's own; ``FLASH_ATTN_CUDA_ARCHS`` is read by flash-attn ≥ 2.7.4. nvcc takes the last ``-std``,
     so appended flags lift a pinned C++17 where torch needs C++20.
     """
-    jobs = max(1, min(os.cpu_count() or 1, order.jobs or 2**16, read_memory().budget_mib // JOB_MIB))
+    room = read_capacity()
+    jobs = max(1, min(room.cpus, order.jobs or room.cpus, room.budget_mib // JOB_MIB))
     standard = {"NVCC_APPEND_FLAGS": "-std=c++20"} if target.torch.release >= CXX20_TORCH else {}
     return {
         "CUDA_HOME": str(toolchain.root),
@@ -107,9 +110,8 @@ def setup_environment(order: TreeOrder, target: Target, toolchain: Toolchain) ->
 
 def _torch_arch(arch: str) -> str:
     """Return ``sm_90a`` as torch writes it, ``9.0a``; ``compute_75`` as ``7.5+PTX``."""
-    kind, _, number = arch.partition("_")
-    digits = number.rstrip("af")
-    return f"{digits[:-1]}.{digits[-1]}{number[len(digits) :]}" + ("+PTX" if kind == "compute" else "")
+    suffix = arch[-1] if arch[-1] in "af" else ""
+    return f"{capability_of(arch)}{suffix}" + ("+PTX" if arch.startswith("compute_") else "")
 
 
 def _run_setup(tree: Path, out: Path, order: TreeOrder, target: Target, toolchain: Toolchain) -> Path:

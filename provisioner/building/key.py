@@ -11,7 +11,7 @@ from provisioner.building.target import Target
 from provisioner.building.toolchain import Toolchain
 from provisioner.codec import digest
 
-ENGINE = 2
+ENGINE = 3
 """Raised when this engine begins to make other binaries from the same inputs."""
 
 

@@ -127,8 +127,12 @@ def find_release(version: str) -> Release:
         if release.version == version:
             return release
     known = ", ".join(release.version for release in RELEASES)
+    corrected = [release.version for release in RELEASES if release.version.startswith(f"{version}.post")]
     raise UsageError(
         f"flash-attn {version} is not one that this tool compiles itself (it knows {known})",
         code="unknown-release",
-        hints=["name a tree with `provision build --source PATH|URL --sha256 …`: its own setup.py is then run"],
+        hints=[
+            *(f"--version {later}, the same release with corrections" for later in corrected),
+            "name a tree with `provision build --source PATH|URL --sha256 …`: its own setup.py is then run",
+        ],
     )

@@ -97,7 +97,7 @@ def kernel_dim(release: Release, head_dim: int) -> int:
     raise UsageError(
         f"flash-attn {release.version} has no kernels for head dim {head_dim}",
         why=f"its head dims are {', '.join(map(str, release.head_dims))}",
-        hints=[f"--head-dims {release.head_dims[-1]}"],
+        hints=[f"--head-dims {release.head_dims[-1]}, where other layers have smaller heads"] if head_dim > 0 else [],
         code="no-kernel",
     )
 
@@ -184,9 +184,17 @@ def _is_forwarded(kernel: Kernel, wanted: KernelSelection) -> bool:
 def for_model(config: dict[str, Any]) -> KernelSelection:
     """Return what one model needs, read from its ``config.json`` as transformers writes it (nested configs included).
 
-    Backward is always in; ``uneven`` only where a head dim lies between two kernels. Raise `UsageError` when no head dim can be read.
+    Backward is always in; ``uneven`` only where a head dim lies between two kernels. Raise `UsageError` when no head dim can be read,
+    and for a model that flash-attn 2 cannot compute (`WITH_SINKS`).
     """
     parts = _nested(config)
+    if sinks := [str(part["model_type"]) for part in parts if part.get("model_type") in WITH_SINKS]:
+        raise UsageError(
+            f"no kernels of flash-attn 2 serve a {sinks[0]} model",
+            why="its attention has sinks, which flash-attn 2 cannot compute; transformers refuses flash_attention_2 for it",
+            hints=["attn_implementation='kernels-community/vllm-flash-attn3', or flash_attention_4, where the GPU has them"],
+            code="no-kernel",
+        )
     dims = sorted({dim for part in parts for dim in _head_dims(part)})
     if not dims:
         raise UsageError(
@@ -207,17 +215,29 @@ def _nested(config: dict[str, Any]) -> list[dict[str, Any]]:
     return [config, *(part for value in inner for part in _nested(value))]
 
 
+WITH_SINKS = ("gpt_oss", "granite_swa", "granitemoe_swa", "mimo_v2_flash", "openai_privacy_filter")
+"""Model types that name other implementations than flash-attn 2 as theirs (``_compatible_flash_implementations``), because of sinks.
+
+Source: the modeling files of transformers 5.17.0, read 2026-11-27.
+"""
+
+_WIDTHS = ("hidden_size", "n_embd", "d_model", "embed_dim")
+_HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads", "decoder_attention_heads")
+
+
 def _head_dims(part: dict[str, Any]) -> set[int]:
-    dims = {part[key] for key in ("head_dim", "global_head_dim") if isinstance(part.get(key), int)}
-    nope, rope = part.get("qk_nope_head_dim"), part.get("qk_rope_head_dim")
-    if isinstance(nope, int) and isinstance(rope, int):  # multi-head latent attention: query and key are the two parts joined
-        return {nope + rope}
-    width = next((part[key] for key in ("hidden_size", "n_embd", "d_model", "embed_dim") if isinstance(part.get(key), int)), None)
-    names = ("num_attention_heads", "n_head", "num_heads", "n_heads")
-    heads = next((part[key] for key in names if isinstance(part.get(key), int) and part[key] > 0), None)
-    if not dims and width and heads:
-        dims = {width // heads}
-    return {dim for dim in dims if dim > 0}
+    nope, rope = _numbers(part, "qk_nope_head_dim"), _numbers(part, "qk_rope_head_dim")
+    if nope and rope:  # multi-head latent attention: query and key are the two parts joined, values are padded to them
+        return {nope[0] + rope[0]}
+    if stated := _numbers(part, "head_dim", "global_head_dim"):
+        return set(stated)
+    width = _numbers(part, *_WIDTHS)[:1]
+    return {width[0] // heads for heads in _numbers(part, *_HEADS) if width and width[0] >= heads}
+
+
+def _numbers(part: dict[str, Any], *keys: str) -> list[int]:
+    """Return what ``part`` states under ``keys``, as far as it is a number that counts something."""
+    return [value for key in keys if type(value := part.get(key)) is int and value > 0]
 
 
 def _features(part: dict[str, Any]) -> set[str]:

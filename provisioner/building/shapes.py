@@ -7,9 +7,11 @@ capability: CUDA C++ Programming Guide, "Technical Specifications per Compute Ca
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from provisioner.capability import ComputeCapability
+from provisioner.wheels.verdict import runs_on
 
 SHARED_KIB = {80: (163, 164), 86: (99, 100), 87: (163, 164), 89: (99, 100), 90: (227, 228), 100: (227, 228), 103: (227, 228)}
 SHARED_KIB |= {110: (227, 228), 120: (99, 100), 121: (99, 100)}
@@ -110,17 +112,13 @@ def shapes_of(direction: str, head_dim: int, causal: bool, dropout: bool) -> tup
 
 
 def gpus_of(archs: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the GPUs (ten times their compute capability) on which a build for ``archs`` can run, None for any number of them.
-
-    Binary code runs on its own capability and later ones of the same major; PTX on all later ones; ``sm_90a`` on 9.0 alone.
-    """
+    """Return the GPUs (ten times their compute capability) on which binary code for ``archs`` runs (`runs_on`), None for any number of them."""
     found: set[int] = set()
     for arch in archs:
-        match = re.fullmatch(r"sm_(\d+)(a?)", arch)
-        if match is None or int(match[1]) not in SHARED_KIB:
+        runs = {gpu for gpu in SHARED_KIB if runs_on(arch, ComputeCapability.parse(str(gpu)))}
+        if not arch.startswith("sm_") or not runs:
             return None
-        number = int(match[1])
-        found |= {gpu for gpu in SHARED_KIB if gpu == number or (not match[2] and gpu // 10 == number // 10 and gpu > number)}
+        found |= runs
     return tuple(sorted(found))
 
 

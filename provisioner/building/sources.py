@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import shutil
 import stat
 import tarfile
+import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -40,9 +43,13 @@ def fetch_sdist(release: Release, *, index_url: str | None = None) -> Path:
     target = paths.cache_dir() / "sources" / release.sha256[:16] / release.filename
     if target.is_file() and download.file_sha256(target) == release.sha256:
         return target
+    from filelock import FileLock
+
     settings = IndexSettings("pip", index_url) if index_url else read_index_settings()
     found = find_sdist(PROJECT, release.version, settings)
-    return download.fetch(found.url, target, sha256=release.sha256, size=release.size)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):  # other builds may want the same sdist now
+        return download.fetch(found.url, target, sha256=release.sha256, size=release.size)
 
 
 def fetch_tree(named: NamedTree, scratch: Path) -> tuple[Path, str]:
@@ -105,21 +112,28 @@ def unpack(archive: Path, target: Path) -> Path:
     """
     if target.exists():
         return _single_root(target)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         if zipfile.is_zipfile(archive):
             _unpack_zip(archive, partial)
         else:
             _unpack_tar(archive, partial)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and paths.refuses(error):
+            error.filename = error.filename or str(target)
+            raise
         raise IntegrityError(f"{archive.name} cannot be unpacked: {error}") from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    os.replace(partial, target)
+    try:
+        os.replace(partial, target)
+    except OSError:  # another build unpacked the same
+        shutil.rmtree(partial, ignore_errors=True)
+        if not target.is_dir():
+            raise
     return _single_root(target)
 
 

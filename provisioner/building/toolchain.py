@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner import paths, process
+from provisioner import paths, process, progress
+from provisioner.building.archs import capability_of
 from provisioner.building.releases import Release
 from provisioner.building.target import Target
 from provisioner.errors import BuildFailed
@@ -161,9 +162,11 @@ def find_toolchain(target: Target, *, cuda_root: Path | None = None, cxx: str | 
 def _compiler_hints(cuda: str) -> list[str]:
     if not cuda:
         return ["install a torch that is built with CUDA: this one is a CPU build"]
-    wheels = [f"uv pip install --target DIR {' '.join(repr(item) for item in requirements(cuda))}"] if cuda >= "13" else []
+    fetched = (
+        ["provision build --fetch-compiler …  (from the package index, into the cache)"] if int(cuda.split(".")[0]) >= 13 else []
+    )
     return [
-        *wheels,
+        *fetched,
         f"conda install -c conda-forge cuda-nvcc={cuda} cuda-cudart-dev",
         f"install the CUDA {cuda} toolkit and set CUDA_HOME",
     ]
@@ -206,8 +209,11 @@ def _nvcc_version(nvcc: Path) -> str | None:
 
 def _find_cxx(target: Target, named: str | None) -> tuple[Path, str]:
     beside = sorted(str(path) for path in target.python.parent.glob("*-conda-linux-gnu-c++"))  # conda's, named by its machine
-    for name in (named, os.environ.get("CXX"), *beside, "g++", "c++", "clang++"):
+    wished = os.environ.get("CXX")
+    for name in (named, wished, *beside, "g++", "c++", "clang++"):
         path = shutil.which(name) if name else None
+        if name and name == wished and not path:
+            progress.note(f"CXX={name} is no program that is found here; looking for another compiler")
         if path:
             result = process.run([path, "-dumpfullversion", "-dumpversion"], timeout=30)
             if result.ok:
@@ -225,6 +231,9 @@ def check(toolchain: Toolchain, target: Target, release: Release | None, archs: 
     """Raise `BuildFailed` when a build could not succeed: CUDA majors differ, gcc too new, no headers, an arch nvcc lacks."""
     _check_torch(toolchain, target)
     _check_host(toolchain, target)
+    for arch in archs if release else ():
+        assert release is not None
+        _check_release(release, arch)
     known = process.run([toolchain.nvcc, "--list-gpu-code"], timeout=30).out.split()
     known += process.run([toolchain.nvcc, "--list-gpu-arch"], timeout=30).out.split()
     for arch in archs:
@@ -235,17 +244,23 @@ def check(toolchain: Toolchain, target: Target, release: Release | None, archs: 
                 hints=["choose a toolkit that has it: sm_70 up to CUDA 12.9, sm_120 from 12.8 on"],
                 code="unknown-arch",
             )
-        if release:
-            _check_release(release, arch)
+
+
+ADAPTERS = {
+    75: ["provision build --adapter turing109  (flash-attn 2's functions over the sm_75 kernels of 1.0.9)"],
+    70: ["provision build --adapter aten  (flash-attn 2's functions over PyTorch's kernels)"],
+}
+"""Ten times a compute capability that no 2.x release has kernels for → what to build instead."""
 
 
 def _check_release(release: Release, arch: str) -> None:
-    number = int(re.sub(r"\D", "", arch))
+    capability = capability_of(arch)
+    number = capability.major * 10 + capability.minor
     if number < release.min_capability:
         raise BuildFailed(
             f"flash-attn {release.version} has no kernels for {arch}",
             why="it would compile, but every kernel would only print an error at run time",
-            hints=["flash-attn 1.0.9 has kernels for sm_75"] if number == 75 else [],
+            hints=ADAPTERS.get(number, []),
             code="no-kernel",
         )
     if release.max_capability and number > release.max_capability:

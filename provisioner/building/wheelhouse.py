@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,21 +76,41 @@ class Wheelhouse:
             raise
         return Entry(folder / wheel.name, sha256)
 
+    def obtain(self, key: str, make: Callable[[], Entry]) -> tuple[Entry, bool]:
+        """Return the wheel of ``key`` and whether it was there already; else ``make`` builds and stores it.
+
+        Of two processes that want it one makes it, the other waits and takes it. A wheelhouse that cannot be written still gives what it has.
+        Raise what ``make`` raises, `Busy`, and `UsageError` for a wheelhouse that would have to be written and cannot be.
+        """
+        if entry := self.find(key):
+            return entry, True
+        with self._building(key):
+            if entry := self.find(key):
+                return entry, True
+            return make(), False
+
     @contextmanager
-    def building(self, key: str) -> Iterator[None]:
+    def _building(self, key: str) -> Iterator[None]:
         """Hold the right to build ``key``; wait while another process has it. Raise `Busy` after `LOCK_SECONDS`."""
         from filelock import FileLock, Timeout
 
-        self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / f".{key[:16]}.lock")
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
-        except Timeout:
+        except Timeout:  # an OSError itself
             progress.note("another process builds this wheel; waiting for it")
             try:
                 lock.acquire(timeout=LOCK_SECONDS)
             except Timeout as error:
                 raise Busy(f"another process has been building this wheel for {LOCK_SECONDS / 3600:.0f} h") from error
+        except OSError as error:
+            raise UsageError(
+                f"the wheelhouse {self.root} cannot be written: {error.strerror or error}",
+                why="it does not hold this wheel yet, and what is built is stored there",
+                hints=["name another one: PROVISION_WHEELHOUSE=/a/folder/of/yours"],
+                code="wheelhouse-read-only",
+            ) from error
         try:
             yield
         finally:

@@ -147,6 +147,12 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        from provisioner import paths
+
+        if not paths.refuses(error):
+            raise
+        return _disk_refused(error, as_json="--json" in words)
     return result if isinstance(result, int) else 0
 
 
@@ -166,3 +172,15 @@ def _misread(error: click.ClickException, words: list[str]) -> int:
     message = error.format_message().rstrip(".")
     show_error(UsageError(message[0].lower() + message[1:], hints=hints), as_json="--json" in words)
     return 2
+
+
+def _disk_refused(error: OSError, *, as_json: bool) -> int:
+    """Show that the file system refused, which is nobody's bug, and return the exit code."""
+    from provisioner.cli.console import show_error
+    from provisioner.errors import UsageError
+
+    what = f"{error.filename or 'a file'}: {error.strerror}"
+    hints = ["free some space or name other folders: PROVISION_CACHE_DIR, PROVISION_DATA_DIR, PROVISION_WHEELHOUSE"]
+    refused = UsageError(what, hints=hints, code="disk-refused")
+    show_error(refused, as_json=as_json)
+    return refused.exit_code

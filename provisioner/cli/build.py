@@ -151,7 +151,9 @@ def _kernels(options: dict[str, Any]) -> KernelSelection:
 
 
 def _python(named: Path | None) -> Path:
-    """Return the interpreter: the named one, the active environment's, or the one that runs this."""
+    """Return the interpreter: the named one (or an environment's folder), the active environment's, or the one that runs this."""
+    if named and (named / "bin" / "python").exists():
+        return named / "bin" / "python"
     if named:
         found = shutil.which(str(named))
         return Path(found) if found else named
@@ -212,6 +214,14 @@ def _show_forecast(output: Output, prepared: Prepared, forecast: Forecast) -> No
     )
 
 
+def _show_nothing_known(output: Output, text: str, *, units: int | None) -> None:
+    """Answer ``--dry-run`` where there is no graph: ``units`` 0 means that nothing is compiled, None that it cannot be told."""
+    if output.as_json:
+        output.document(forecast=None, units=[] if units == 0 else None, note=text)
+    else:
+        output.say(text)
+
+
 def _copied(wheel: Path, folder: Path | None) -> Path:
     if folder is None:
         return wheel
@@ -232,7 +242,7 @@ def _build_adapter(output: Output, options: dict[str, Any], output_dir: Path | N
     if dry_run:
         prepared = prepare_kernels(order)
         if prepared is None:
-            output.say(f"flash-attn {order.version}: nothing is compiled, PyTorch's kernels are called")
+            _show_nothing_known(output, f"flash-attn {order.version}: nothing is compiled, PyTorch's kernels are called", units=0)
         else:
             _show_forecast(output, prepared, forecast_build(prepared))
         return
@@ -274,7 +284,7 @@ def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None
         jobs=options["jobs"],
     )
     if dry_run:
-        output.say("a named source is built by its own setup.py; its units are not known beforehand")
+        _show_nothing_known(output, "a named source is built by its own setup.py; its units are not known beforehand", units=None)
         return
     with output.progress():
         built = build_tree(order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Output:
 
     @contextmanager
     def progress(self) -> Iterator[None]:
-        """Show the library's tasks and notes on stderr while the block runs (notes only, when not a terminal).
+        """Show the library's tasks and notes on stderr while the block runs; in a log, a line every `LOG_SECONDS` instead of bars.
 
         A polite end (SIGTERM) unwinds like an interrupt meanwhile, so that whatever is half-made is removed.
         """
@@ -78,16 +79,25 @@ def _interrupt(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+LOG_SECONDS = 60.0
+"""How often a task that takes long says in a log how far it is."""
+
+
 class _RichTask:
-    def __init__(self, bars: Progress, label: str, total: float | None, unit: str) -> None:
-        self._bars, self._unit, self.label = bars, unit, label
+    def __init__(self, bars: Progress, label: str, total: float | None, unit: str, *, logs: bool) -> None:
+        self._bars, self._unit, self._logs, self.label = bars, unit, logs, label
         self._done, self._total = 0.0, total
+        self._logged = time.monotonic()
         self.id = bars.add_task(label, total=total, amount="")
 
     def advance(self, amount: float = 1, *, detail: str | None = None) -> None:
         self._done += amount
         shown = f"{self._amount(self._done)}/{self._amount(self._total)}" if self._total else self._amount(self._done)
-        self._bars.update(self.id, completed=self._done, amount=f"{shown} {detail or ''}".rstrip())
+        text = f"{'' if self._unit == 's' else shown} {detail or ''}".strip()
+        self._bars.update(self.id, completed=self._done, amount=text)
+        if self._logs and time.monotonic() - self._logged >= LOG_SECONDS:
+            self._logged = time.monotonic()
+            print(f"{self.label}: {text}", file=sys.stderr, flush=True)
 
     def set_total(self, total: float) -> None:
         self._total = total
@@ -104,9 +114,10 @@ class _RichReporter:
         self._bars, self._quiet = bars, quiet
 
     def start(self, label: str, total: float | None, unit: str) -> progress.Task:
-        if not self._quiet and not self._bars.console.is_terminal and unit != "B":
+        logs = not self._quiet and not self._bars.console.is_terminal
+        if logs and unit != "B":
             print(f"{label} …", file=sys.stderr, flush=True)
-        return _RichTask(self._bars, label, total, unit)
+        return _RichTask(self._bars, label, total, unit, logs=logs)
 
     def finish(self, task: progress.Task, *, failed: bool) -> None:
         assert isinstance(task, _RichTask)

@@ -151,8 +151,9 @@ def verdict(found: Inspection, reasons: tuple[Reason, ...], *, judged: bool) -> 
         return ["to judge it, say what for: --gpu 9.0, --against PYTHON"]
     if not found.complete:
         return ["nothing that was read speaks against it; what was not read is checked once the wheel is here"]
-    checked = "no undefined symbols, " if found.undefined is not None else ""
-    return [f"nothing speaks against it ({checked}architectures and libraries fit)"]
+    checked = ["no undefined symbols"] if found.undefined is not None else []
+    checked.append("architectures and libraries fit" if found.archs else "it holds no device code")
+    return [f"nothing speaks against it ({', '.join(checked)})"]
 
 
 ADVICE = {

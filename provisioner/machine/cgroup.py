@@ -113,20 +113,22 @@ def _cpu_quota(system: System, mount: Mount, directory: str) -> float | None:
 
 
 def _memory_bound(system: System, mount: Mount, directory: str) -> tuple[int, int | None] | None:
-    """Return a group's limit and what is left of it, both MiB."""
+    """Return a group's limit and what is left of it, both MiB; above ``memory.high`` the kernel slows a group down to reclaim."""
+    bounds: tuple[str, ...]
     if mount.version == 2:
-        names = ("memory.max", "memory.current", "inactive_file")
+        bounds, usage, cached = ("memory.max", "memory.high"), "memory.current", "inactive_file"
     elif "memory" in mount.controllers:
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        bounds, usage, cached = ("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"
     else:
         return None
-    limit = _number(system.read(f"{directory}/{names[0]}"))
+    known = [number for name in bounds if (number := _number(system.read(f"{directory}/{name}"))) is not None]
+    limit = min(known, default=None)
     if limit is None or limit // 2**20 >= UNLIMITED_MIB:
         return None
-    used = _number(system.read(f"{directory}/{names[1]}"))
+    used = _number(system.read(f"{directory}/{usage}"))
     if used is None:
         return limit // 2**20, None
-    match = re.search(rf"^{names[2]} (\d{{1,18}})$", system.read(f"{directory}/memory.stat") or "", re.MULTILINE)
+    match = re.search(rf"^{cached} (\d{{1,18}})$", system.read(f"{directory}/memory.stat") or "", re.MULTILINE)
     cache = int(match[1]) if match else 0
     return limit // 2**20, max(0, limit - max(0, used - cache)) // 2**20
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from provisioner.errors import UsageError
 from provisioner.wheels.linkage import Abi
-from provisioner.wheels.malformed import MalformedBinary
 
 _TORCH = re.compile(r"(?:torch|pt)[.-]?(\d+\.\d+(?:\.\d+)?)")
 _TORCH_SHORT = re.compile(r"(?:torch|pt)(\d)(\d{1,2})(?!\d|\.\d)")
@@ -35,14 +35,19 @@ class WheelName:
 
     @classmethod
     def parse(cls, text: str) -> WheelName:
-        """Read a wheel's file name, path or URL. Raise `MalformedBinary` when it is no valid wheel name."""
+        """Read a wheel's file name, path or URL. Raise `UsageError` when it is no valid wheel name."""
         from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
         filename = unquote(PurePosixPath(urlsplit(text).path if "://" in text else text).name)
         try:
             name, version, build, tags = parse_wheel_filename(filename)
         except InvalidWheelFilename as error:
-            raise MalformedBinary(f"{filename} is not a valid wheel name: {error}") from error
+            raise UsageError(
+                f"{filename} is not the name of a wheel",
+                why=str(error).partition(":")[0],
+                hints=["keep the name that it was published with: name-version-python-abi-platform.whl"],
+                code="bad-wheel-name",
+            ) from error
         label = version.local or ""
         return cls(
             filename,

@@ -21,6 +21,8 @@ from provisioner.wheels.python_side import missing_module
 from provisioner.wheels.remote_wheel import inspect_remote
 from provisioner.wheels.wheel_file import has_kernels, inspect_wheel
 
+SUBJECTS = "give a wheel (path or URL), a .so file, an environment's folder, or its bin/python"
+
 
 def inspect(subject: str | Path, *, against: Path | None = None, package: str = "flash-attn") -> Inspection:
     """Return what ``subject`` holds: a wheel (path or URL), an extension file, an environment's prefix or its Python.
@@ -33,13 +35,17 @@ def inspect(subject: str | Path, *, against: Path | None = None, package: str = 
     scheme = urlsplit(text).scheme
     if scheme in ("http", "https"):
         return _inspect_url(text, against)
+    if scheme and "://" in text and scheme != "file":
+        raise UsageError(
+            f"{scheme} is not a protocol that is spoken here", hints=["give an http, https or file URL"], code="bad-url"
+        )
     path = Path(unquote(urlsplit(text).path)) if scheme == "file" else Path(subject)
     if path.is_dir() or _is_interpreter(path):
         return _inspect_environment(path, against, package)
     if not path.is_file():
         raise UsageError(
             f"no such file or environment: {path}",
-            hints=["give a wheel (path or URL), a .so file, an environment's folder, or its bin/python"],
+            hints=[SUBJECTS],
             code="no-such-subject",
         )
     return inspect_wheel(path, against) if path.suffix == ".whl" else _inspect_file(path, against)
@@ -50,6 +56,12 @@ def _is_interpreter(path: Path) -> bool:
 
 
 def _inspect_file(path: Path, against: Path | None) -> Inspection:
+    if ".so" not in path.suffixes and path.suffix != ".o" and not starts_as_elf(path):
+        raise UsageError(
+            f"{path} is neither a wheel nor a compiled file",
+            hints=[SUBJECTS],
+            code="no-such-subject",
+        )
     empty = Inspection(str(path), Subject.EXTENSION, against=str(against) if against else None)
     found = with_extensions(empty, [inspect_extension(path, against=against)])
     return replace(found, kernels=has_kernels(found))

@@ -100,8 +100,11 @@ def _relevant(extensions: tuple[Extension, ...], torch_cuda: str | None) -> list
 
 def _without_kernels(inspection: Inspection, target: Target) -> list[Reason]:
     if inspection.missing_module is not None:
+        package = (inspection.distribution or "").replace("-", "_")
         text = (
-            f"it holds no kernels: its Python code imports {inspection.missing_module}, which is not in it; `import` would fail"
+            "it is empty: neither Python files nor kernels are in it"
+            if inspection.missing_module == package
+            else f"it holds no kernels: its Python code imports {inspection.missing_module}, which is not in it; `import` would fail"
         )
         return [Reason("no-kernels", text)]
     if target.gpus and inspection.kernels is False and not inspection.archs and inspection.distribution in DISTRIBUTIONS:

@@ -257,7 +257,8 @@ def kvcache(case: dict[str, Any]) -> dict[str, Any]:
     batch, new, room, dim = len(case["filled"]), case["new"], case["room"], case["dim"]
     heads, key_heads = case["heads"]
     rows = case.get("rows") or list(range(batch))
-    cache = [random(case, max(rows) + 1, room, key_heads, dim) for _ in range(2)]
+    spare = 0 if case.get("page") else case.get("spare", 0)
+    cache = [random(case, max(rows) + 1 + spare, room, key_heads, dim) for _ in range(2)]
     q = random(case, batch, case["queries"], heads, dim)
     k, v = (random(case, batch, new, key_heads, dim) for _ in range(2)) if new else (None, None)
     device = q.device
@@ -342,14 +343,19 @@ def padding(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def refused(case: dict[str, Any]) -> dict[str, Any]:
-    """The error that a call ends in."""
+    """The error that a call ends in: of one sequence, or packed where ``starts`` of queries and keys are given."""
     import flash_attn
 
-    q, k, v = (x.unflatten(0, (1, -1)) for x in inputs(case))
+    packed = [x.detach() for x in inputs(case)]
+    options = {**case["options"], **({"alibi_slopes": torch.ones(case["heads"][0])} if case.get("alibi") else {})}
     try:
-        flash_attn.flash_attn_func(q.detach(), k.detach(), v.detach(), **case["options"] | (
-            {"alibi_slopes": torch.ones(case["heads"][0])} if case.get("alibi") else {}
-        ))  # fmt: skip
+        if starts := case.get("starts"):
+            begins = [torch.tensor(one, dtype=getattr(torch, case.get("starts_dtype", "int32"))) for one in starts]
+            flash_attn.flash_attn_varlen_func(*packed, *begins, 4, 4, **options)
+        else:
+            shape = case.get("batches", [1, 1])
+            q, k, v = (x.unflatten(0, (batch, -1)) if batch else x for x, batch in zip(packed, [*shape, shape[1]], strict=True))
+            flash_attn.flash_attn_func(q, k, v, **options)
     except (NotImplementedError, RuntimeError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
     return {"error": None}

@@ -85,6 +85,7 @@ CACHES = st.fixed_dictionaries(
         "splits": st.integers(0, 3),
         "room": st.just(16),
         "page": st.sampled_from([0, 4, 16]),
+        "spare": st.integers(0, 2),
     }
 )
 
@@ -126,6 +127,12 @@ def test_padding_is_taken_out_and_put_back(compute: Compute, mask: list[list[int
         ({"alibi": True}, "alibi"),
         ({"options": {"dropout_p": 0.1, "return_attn_probs": True}}, "dropout pattern"),
         ({"heads": [4, 3]}, "cannot be grouped"),
+        ({"options": {"dropout_p": 1.0}}, "less than 1"),
+        ({"options": {"dropout_p": -0.1}}, "at least 0"),
+        ({"batches": [2, 1]}, "do not go together"),
+        ({"batches": [0, 0]}, "do not go together"),
+        ({"starts": [[0, 4], [0, 2, 4]]}, "do not go together"),
+        ({"starts": [[0, 4], [0, 4]], "starts_dtype": "int64"}, "must be int32"),
     ],
 )
 def test_what_no_kernel_has_is_refused_in_words(compute: Compute, change: dict[str, Any], words: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from provisioner.building import build as building
 from provisioner.building import releases
 from provisioner.building.acceptance import accept_wheel
 from provisioner.building.build import BuildOrder, BuiltWheel, build_dir, build_flash_attn, forecast_build, prepare
@@ -280,7 +281,7 @@ from tests.building.tiny import tiny_release
 release, _ = tiny_release(Path(sys.argv[2]))
 releases.RELEASES = (release,)
 built = build_flash_attn(order(Path(sys.argv[1])))
-print(built.sha256, len(built.compiled))
+print(built.sha256, len(built.compiled), built.reused)
 """
 
 
@@ -311,15 +312,34 @@ def test_after_five_kills_the_wheel_equals_that_of_an_uninterrupted_build(
     assert done[0] == built[0].sha256
 
 
-@pytest.mark.usefixtures("same_cache")
-def test_two_processes_that_want_the_same_wheel_compile_it_once(
-    built: tuple[BuiltWheel, Release], workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_of_two_processes_that_want_the_same_wheel_one_compiles_and_the_other_takes_it(
+    built: tuple[BuiltWheel, Release], workshop: Path, tmp_path: Path, repository: Path
 ) -> None:
-    """The second one meets the lock, waits, and finds the wheel: it never compiles."""
-    store = Wheelhouse(tmp_path / "house")
-    key = built[0].key
-    calls: list[str] = []
-    monkeypatch.setattr(building, "_compile", lambda *_: calls.append("compiled"))
-    store.store(key, built[0].path, "{}")
-    assert build_flash_attn(order(workshop), wheelhouse=store).reused
-    assert calls == []
+    tiny_release(tmp_path)
+    put_sdist(built[1], tmp_path / built[1].filename, Path(os.environ["PROVISION_CACHE_DIR"]))
+    env = {**os.environ, "PYTHONPATH": str(repository)}
+    argv = [sys.executable, "-c", DRIVER, str(workshop), str(tmp_path)]
+    both = [subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = sorted(child.communicate(timeout=300)[0].split() for child in both)
+    assert [answer[0] for answer in answers] == [built[0].sha256] * 2
+    assert sorted(answer[1:] for answer in answers) == [["0", "True"], ["7", "False"]]
+
+
+def test_variables_that_would_bring_in_other_headers_are_kept_from_the_compilers(
+    tiny: Release, workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gcc reads CPATH before every ``-isystem``; an environment module sets it to another CUDA's headers."""
+    (tmp_path / "other" / "c10" / "util").mkdir(parents=True)
+    (tmp_path / "other" / "c10" / "util" / "Exception.h").write_text("#error the headers of another torch\n")
+    for name in ("CPATH", "CPLUS_INCLUDE_PATH"):
+        monkeypatch.setenv(name, str(tmp_path / "other"))
+    one = KernelSelection("custom", (64,), ("bf16",), ("varlen",))
+    assert build_flash_attn(order(workshop, kernels=one)).compiled
+
+
+def test_a_cache_on_a_full_disk_is_named(workshop: Path, tiny: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(shutil, "copyfileobj", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        build_flash_attn(order(workshop, kernels=KernelSelection("custom", (64,), ("fp16",), ("varlen",))))
+    assert os.environ["PROVISION_CACHE_DIR"] in str(caught.value.filename)

@@ -26,16 +26,16 @@ open(sys.argv[2], "w").write("0")  # enter the group before anything is measured
 from provisioner.building.compile import run_graph
 from provisioner.building.costs import Cost
 from provisioner.building.graph import Unit
-from provisioner.building.memory import read_memory
+from provisioner.building.memory import read_capacity
 from provisioner.building.schedule import choose_jobs
 from tests.building.test_compile import hog, writer
 build, real = Path(sys.argv[1]), [int(word) for word in sys.argv[4:]]
 expected = int(sys.argv[3])
 units = [Unit(f"u{i}", f"u{i}", False, Cost(2.0, expected)) for i in range(len(real))]
-budget = read_memory().budget_mib
+budget = read_capacity().budget_mib
 jobs = choose_jobs(units, budget_mib=budget, cpus=8)
 write = writer(build, {unit.name: hog(mib, 1.5) for unit, mib in zip(units, real)})
-outcome = run_graph(build, units, jobs, budget=lambda: read_memory().budget_mib, write_graph=write)
+outcome = run_graph(build, units, jobs, budget=lambda: read_capacity().budget_mib, write_graph=write)
 print(jobs.total, len(outcome.compiled), outcome.retries)
 """
 

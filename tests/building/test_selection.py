@@ -163,3 +163,23 @@ def test_a_config_without_head_dims_is_refused() -> None:
 
 def test_a_model_saved_in_float32_gets_both_half_precisions() -> None:
     assert for_model({"head_dim": 64, "torch_dtype": "float32"}).dtypes == DTYPES
+
+
+@pytest.mark.parametrize("part", ["model_type", "text_config"])
+def test_a_model_with_attention_sinks_is_refused_before_anything_is_compiled(part: str) -> None:
+    """transformers drops the sinks of a flash-attn that knows none, and refuses such an implementation for gpt_oss."""
+    inner = {"model_type": "gpt_oss", "hidden_size": 2880, "num_attention_heads": 64, "head_dim": 64}
+    with pytest.raises(UsageError, match="gpt_oss") as caught:
+        for_model(inner if part == "model_type" else {"model_type": "some_vision", part: inner})
+    assert "sinks" in (caught.value.why or "")
+
+
+def test_encoder_and_decoder_may_have_heads_of_their_own() -> None:
+    config = {"model_type": "whisper", "d_model": 1280, "encoder_attention_heads": 20, "decoder_attention_heads": 10}
+    assert for_model(config).head_dims == (64, 128)
+
+
+@pytest.mark.parametrize("head_dim", [True, "128", 0, -64, None, 64.0])
+def test_what_is_no_number_is_not_taken_for_a_head_dim(head_dim: object) -> None:
+    with pytest.raises(UsageError, match="no head dim"):
+        for_model({"head_dim": head_dim})

@@ -5,8 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import NoReturn
 
-from provisioner.building.wheelhouse import Wheelhouse
+import pytest
+
+from provisioner.building.wheelhouse import Entry, Wheelhouse
+from provisioner.errors import UsageError
 
 KEY = "ab" * 32
 
@@ -45,13 +49,15 @@ def test_of_two_that_want_the_same_wheel_one_waits_and_takes_it(tmp_path: Path) 
     store = Wheelhouse(tmp_path / "house")
     wheel = make_wheel(tmp_path)
     built: list[str] = []
+    taken: list[tuple[Entry, bool]] = []
 
     def want(name: str) -> None:
-        with store.building(KEY):
-            if store.find(KEY) is None:
-                time.sleep(0.2)
-                store.store(KEY, wheel, "{}")
-                built.append(name)
+        def make() -> Entry:
+            time.sleep(0.2)
+            built.append(name)
+            return store.store(KEY, wheel, "{}")
+
+        taken.append(store.obtain(KEY, make))
 
     threads = [threading.Thread(target=want, args=(name,)) for name in "abc"]
     for thread in threads:
@@ -59,3 +65,19 @@ def test_of_two_that_want_the_same_wheel_one_waits_and_takes_it(tmp_path: Path) 
     for thread in threads:
         thread.join()
     assert len(built) == 1
+    assert sorted(reused for _, reused in taken) == [False, True, True]
+    assert len({entry for entry, _ in taken}) == 1
+
+
+def test_a_wheelhouse_that_cannot_be_written_gives_what_it_has_and_says_what_is_wrong(tmp_path: Path) -> None:
+    store = Wheelhouse(tmp_path / "house")
+    stored = store.store(KEY, make_wheel(tmp_path), "{}")
+    locked = Wheelhouse(tmp_path / "house" / "ab" / KEY / "wheel.json")  # a file: root may write into any folder
+
+    def never() -> NoReturn:
+        raise AssertionError("nothing is built before it can be stored")
+
+    assert store.obtain(KEY, never) == (stored, True)
+    with pytest.raises(UsageError, match="cannot be written") as caught:
+        locked.obtain("cd" * 32, never)
+    assert "PROVISION_WHEELHOUSE" in caught.value.hints[0]

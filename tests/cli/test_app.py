@@ -17,6 +17,25 @@ def provision(*words: str, timeout: float = 60) -> subprocess.CompletedProcess[s
     return subprocess.run([sys.executable, "-m", "provisioner", *words], capture_output=True, text=True, timeout=timeout)
 
 
+def test_a_disk_that_refuses_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    made = subprocess.run([sys.executable, "-c", DISK, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert made.returncode == 2
+    assert json.loads(made.stdout)["error"]["code"] == "disk-refused"
+    assert "PROVISION_CACHE_DIR" in made.stderr
+    assert "Traceback" not in made.stderr
+
+
+DISK = """
+import errno, os, sys
+from provisioner import paths
+from provisioner.cli.app import main
+def full(*_, **__): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), sys.argv[1])
+paths.scratch_dir = full
+os.environ["PROVISION_CACHE_DIR"] = os.environ["PROVISION_WHEELHOUSE"] = sys.argv[1]
+main(["build", "--adapter", "aten", "--json"])
+"""
+
+
 def test_help_names_every_command_and_loads_none_of_them() -> None:
     code = "import sys; from provisioner.cli import main\ntry: main(['--help'])\nfinally: print('\\n'.join(sys.modules), file=sys.stderr)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -23,6 +23,8 @@ def test_the_base_version_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_dry_run_says_that_nothing_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(["build", "--adapter", "aten", "--dry-run"]) == 0
     assert "nothing is compiled" in capsys.readouterr().out
+    assert _run(["build", "--adapter", "aten", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["units"] == []
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,33 @@ def test_a_wrong_option_is_a_usage_error(
     assert f"error[{code}]" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("subject", "words"),
+    [
+        ("notes.txt", "neither a wheel nor a compiled file"),
+        ("renamed.whl", "not the name of a wheel"),
+        ("ftp://host.example/x-1-py3-none-any.whl", "not a protocol"),
+        ("no-such-env", "no such file or environment"),
+    ],
+)
+def test_what_cannot_be_inspected_is_refused_for_the_reason_that_is_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], subject: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("hello")
+    make_wheel(tmp_path / "x-1-py3-none-any.whl", {"x.py": ""}).rename("renamed.whl")
+    assert _run(["inspect", subject]) == 2
+    text = capsys.readouterr().err
+    assert words in text
+    assert "download broke off" not in text
+
+
+def test_an_empty_wheel_is_called_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wheel = make_wheel(tmp_path / "flash_attn-2.8.3-py3-none-any.whl", {})
+    assert _run(["inspect", str(wheel)]) == 1
+    assert "it is empty" in capsys.readouterr().out
+
+
 @pytest.mark.subprocess
 def test_an_environment_is_known_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

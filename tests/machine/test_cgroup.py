@@ -36,6 +36,17 @@ def test_the_tightest_limit_on_the_way_to_the_root_counts(tmp_path: Path) -> Non
     assert limits(system_with(tmp_path, files)) == Limits(2.5, 8192, 1024, "cgroup v2")
 
 
+def test_a_group_is_slowed_down_above_memory_high_so_that_is_its_limit(tmp_path: Path) -> None:
+    files = {
+        "/proc/self/cgroup": "0::/job\n",
+        "/proc/self/mountinfo": V2_MOUNT,
+        "/sys/fs/cgroup/job/memory.max": "max\n",
+        "/sys/fs/cgroup/job/memory.high": f"{4 * GIB}\n",
+        "/sys/fs/cgroup/job/memory.current": f"{1 * GIB}\n",
+    }
+    assert limits(system_with(tmp_path, files)) == Limits(None, 4096, 3072, "cgroup v2")
+
+
 def test_no_limit_is_none_in_both_versions(tmp_path: Path) -> None:
     v1 = "30 25 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
     files = {

@@ -1,4 +1,7 @@
-"""Against the real things: torch, xformers, bitsandbytes and flash-attn as published, the system's loader, and NVIDIA's own tool."""
+"""Against the real things: torch, xformers, bitsandbytes and flash-attn as published, the system's loader, and NVIDIA's own tool.
+
+``TEST_TORCH_PYTHON`` may name an interpreter whose torch is 2.14.1 with CUDA 13; otherwise that is installed, which takes minutes and 5 GB.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,10 @@ from provisioner.wheels.inspect import inspect
 from provisioner.wheels.linkage import Abi
 from provisioner.wheels.torch_facts import read_torch, read_torch_archs
 from provisioner.wheels.verdict import Target, reject_reasons
+from tests.verifying import conftest as verifying
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
+torch_python = verifying.torch_python
 
 UNIT = "csrc/flash_attn/src/flash_fwd_hdim64_fp16_sm80.cu"
 TORCH_EXTENSION = """
@@ -56,20 +61,22 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def torch_cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package folder with the CUDA 13 build of torch 2.14.1 and everything it needs."""
+    if named := os.environ.get("TEST_TORCH_PYTHON"):
+        torch = read_torch(Path(named))
+        if torch and torch.version == "2.14.1+cu130":
+            return torch.lib_dir.parents[1]
     folder = tmp_path_factory.mktemp("torch-cuda")
     pip("install", "--quiet", "--target", folder, "torch==2.14.1")
     return folder
 
 
 @pytest.fixture(scope="session")
-def torch_cpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def torch_cpu(torch_python: Path) -> Path:
     """A package folder with the CPU build of torch 2.13.0."""
-    folder = tmp_path_factory.mktemp("torch-cpu")
-    pip("install", "--quiet", "--no-deps", "--target", folder, "torch==2.13.0")
-    torch = read_torch(folder)
+    torch = read_torch(torch_python)
     if torch is None or torch.cuda is not None:
         pytest.skip("the index here has no CPU build of torch 2.13.0")
-    return folder
+    return torch.lib_dir.parents[1]
 
 
 def unpacked(shelf: Path, name: str) -> Path:

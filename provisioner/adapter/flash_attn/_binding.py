@@ -75,7 +75,7 @@ def varlen_fwd(
         k, v = gather_pages(k, block_table), gather_pages(v, block_table)
         cu_seqlens_k = torch.arange(k.shape[0] + 1, dtype=torch.int32, device=k.device) * k.shape[1]
         k, v = k.flatten(0, 1), v.flatten(0, 1)
-    check_inputs(q, k, v)
+    check_inputs(q, k, v, packed=True)
     starts, longest = (cu_seqlens_q, cu_seqlens_k), (max_seqlen_q, max_seqlen_k)
     sequences = Sequences.of(q, k, starts, longest, used=seqused_k, skipped=leftpad_k)
     options = Options(softmax_scale, Bounds.of(is_causal, (window_size_left, window_size_right)), p_dropout)
@@ -141,7 +141,7 @@ def varlen_bwd(
 ) -> list[Tensor]:
     """Return the gradients, written into ``dq``, ``dk`` and ``dv`` where given, and an empty tensor."""
     check_features(softcap=softcap, alibi_slopes=alibi_slopes, generator=gen)
-    check_inputs(q, k, v)
+    check_inputs(q, k, v, packed=True)
     sequences = Sequences.of(q, k, (cu_seqlens_q, cu_seqlens_k), (max_seqlen_q, max_seqlen_k))
     bounds = Bounds.of(is_causal, (window_size_left, window_size_right))
     options = Options(softmax_scale, bounds, p_dropout, deterministic)
@@ -179,6 +179,8 @@ def fwd_kvcache(
         raise RuntimeError("a paged cache takes neither leftpad_k nor cache_batch_idx")
     room = kcache.shape[1] * (1 if block_table is None else block_table.shape[1])
     lengths = torch.full((q.shape[0],), room, dtype=torch.int32, device=q.device) if seqlens_k is None else seqlens_k
+    if block_table is None and cache_batch_idx is None:
+        kcache, vcache = kcache[: q.shape[0]], vcache[: q.shape[0]]  # a cache may have room for more sequences
     cache = Cache(kcache, vcache, lengths, cache_batch_idx, block_table)
     bounds = Bounds.of(is_causal, (window_size_left, window_size_right))
     if rotary_cos is not None and rotary_sin is not None and k is not None:

@@ -21,6 +21,10 @@ class Options:
     dropout: float = 0.0
     deterministic: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.dropout < 1.0:
+            raise RuntimeError(f"dropout_p must be at least 0 and less than 1, not {self.dropout}")
+
 
 def _problem(options: Options, q: Tensor, found: Cut, *, square: bool, backward: bool, packing: Packing | None = None) -> Problem:
     return Problem(
@@ -167,7 +171,11 @@ class Sequences:
         used: Tensor | None = None,
         skipped: Tensor | None = None,
     ) -> Sequences:
-        """Return them with longest lengths that the tensors can hold."""
+        """Return them with longest lengths that the tensors can hold. Raise where upstream's checks of the starts would."""
+        if starts[0].ndim != 1 or starts[0].shape != starts[1].shape or not len(starts[0]):
+            raise RuntimeError(f"cu_seqlens do not go together: {tuple(starts[0].shape)} and {tuple(starts[1].shape)}")
+        if any(x.dtype is not torch.int32 for x in starts):
+            raise RuntimeError(f"cu_seqlens must be int32, not {starts[0].dtype} and {starts[1].dtype}")
         starts_q, starts_k = (x.contiguous() for x in starts)
         same = starts_q.data_ptr() == starts_k.data_ptr() and starts_q.shape == starts_k.shape
         packing = Packing(starts_q, starts_k, max(1, min(longest[0], q.shape[0])), max(1, min(longest[1], k.shape[0])))

@@ -11,8 +11,14 @@ HALVES = (torch.float16, torch.bfloat16)
 OPERATOR = "aten::_efficient_attention_forward"
 
 
-def check_inputs(q: Tensor, k: Tensor, v: Tensor) -> None:
-    """Raise where upstream's checks would: device, dtype, shapes, grouped heads. (CPU tensors pass if this torch has such kernels.)"""
+def check_inputs(q: Tensor, k: Tensor, v: Tensor, *, packed: bool = False) -> None:
+    """Raise where upstream's checks would: device, dtype, shapes, grouped heads. (CPU tensors pass if this torch has such kernels.)
+
+    ``packed`` tensors are ``(tokens, heads, dim)``, others ``(batch, tokens, heads, dim)``.
+    """
+    dims = 3 if packed else 4
+    if q.ndim != dims or k.ndim != dims or not (packed or q.shape[0] == k.shape[0]):
+        raise RuntimeError(f"shapes do not go together: query {tuple(q.shape)}, key {tuple(k.shape)}")
     if len({x.device for x in (q, k, v)}) > 1 or len({x.dtype for x in (q, k, v)}) > 1:
         raise RuntimeError("query, key and value must have one device and one dtype")
     if capability_of(q.device) is not None and q.dtype not in HALVES:
