@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from provisioner import __version__
+
+if TYPE_CHECKING:
+    from provisioner.errors import ProvisionError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
@@ -89,15 +92,12 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _run(words: list[str]) -> int:
-    from provisioner.errors import EXIT_INTERRUPTED, ProvisionError
+    from provisioner.errors import EXIT_INTERRUPTED, ProvisionError, of_os_error
 
     try:
         result: Any = provision.main(words, prog_name="provision", standalone_mode=False)
     except ProvisionError as error:
-        from provisioner.cli.console import show_error
-
-        show_error(error, as_json="--json" in words)
-        return error.exit_code
+        return _failed(error, words)
     except click.exceptions.Abort:
         print("interrupted; nothing was left half-made", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -110,4 +110,15 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if (refused := of_os_error(error)) is None:
+            raise
+        return _failed(refused, words)
     return result if isinstance(result, int) else 0
+
+
+def _failed(error: ProvisionError, words: list[str]) -> int:
+    from provisioner.cli.console import show_error
+
+    show_error(error, as_json="--json" in words)
+    return error.exit_code
