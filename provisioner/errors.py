@@ -5,6 +5,7 @@ The exit codes are part of the command-line contract (README, "Exit codes"); one
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -111,3 +112,40 @@ class Busy(ProvisionError):
 
 
 EXIT_INTERRUPTED = 130
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = {
+    errno.EACCES: "this user may not",
+    errno.EPERM: "the system does not permit it",
+    errno.EROFS: "the file system is mounted read-only",
+    errno.ENOENT: "there is no such place",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a file of that name is in the way",
+    errno.EISDIR: "it is a folder, not a file",
+    errno.ENAMETOOLONG: "the name is too long for the file system",
+    errno.ELOOP: "symbolic links lead in a circle",
+}
+"""What the system says about a place (errno.h) in a user's words."""
+
+
+def of_os_error(error: OSError) -> ProvisionError | None:
+    """Return the error that a user can act on when the system refused a file or a disk is full; None for any other fault."""
+    place = str(error.filename2 or error.filename or "")
+    if error.errno in _FULL:
+        return NoRoute(
+            f"no space is left{f' for {place}' if place else ''}",
+            why="the disk, or this user's share of it, is full; what was half-written is removed",
+            hints=[
+                "free space there, or name another place",
+                "caches: PROVISION_CACHE_DIR, environments: PROVISION_DATA_DIR, both by TMPDIR",
+            ],
+            code="disk-or-tmp-full",
+        )
+    if error.errno in _REFUSED and place:
+        return UsageError(
+            f"cannot use {place}",
+            why=_REFUSED[error.errno],
+            hints=["name a place where you may write files"],
+            code="file-refused",
+        )
+    return None

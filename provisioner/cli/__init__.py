@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
-from provisioner.cli.app import main
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["main"]
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line as `provisioner.cli.app.main` does; an interrupt while modules are loaded ends quietly, too."""
+    try:
+        from provisioner.cli import app
+
+        app.main(argv)
+    except KeyboardInterrupt:
+        import os
+
+        os._exit(130)

@@ -15,6 +15,8 @@ from provisioner import __version__
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from provisioner.errors import ProvisionError
+
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under provisioner.cli, one-line help); listed here so that `--help` imports no command
     "detect": ("detect", "Show the GPUs, driver, system and tools of this machine."),
@@ -127,15 +129,12 @@ def _guarded(words: list[str]) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from provisioner.errors import EXIT_INTERRUPTED, ProvisionError
+    from provisioner.errors import EXIT_INTERRUPTED, ProvisionError, of_os_error
 
     try:
         result: Any = provision.main(words, prog_name="provision", standalone_mode=False)
     except ProvisionError as error:
-        from provisioner.cli.console import show_error
-
-        show_error(error, as_json="--json" in words)
-        return error.exit_code
+        return _failed(error, words)
     except click.exceptions.Abort:
         print("interrupted; nothing was left half-made", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -148,17 +147,21 @@ def _run(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        from provisioner import paths
-
-        if not paths.refuses(error):
+        if (refused := of_os_error(error)) is None:
             raise
-        return _disk_refused(error, as_json="--json" in words)
+        return _failed(refused, words)
     return result if isinstance(result, int) else 0
+
+
+def _failed(error: ProvisionError, words: list[str]) -> int:
+    from provisioner.cli.console import show_error
+
+    show_error(error, as_json="--json" in words)
+    return error.exit_code
 
 
 def _misread(error: click.ClickException, words: list[str]) -> int:
     """Show click's refusal of the command line in the shape of every other error; no arguments at all show the help."""
-    from provisioner.cli.console import show_error
     from provisioner.errors import UsageError
 
     context = getattr(error, "ctx", None)
@@ -170,17 +173,4 @@ def _misread(error: click.ClickException, words: list[str]) -> int:
     if path == "provision" and len(words) > 1:
         hints.insert(0, f"options go behind the command: provision {words[1]} {words[0]}")
     message = error.format_message().rstrip(".")
-    show_error(UsageError(message[0].lower() + message[1:], hints=hints), as_json="--json" in words)
-    return 2
-
-
-def _disk_refused(error: OSError, *, as_json: bool) -> int:
-    """Show that the file system refused, which is nobody's bug, and return the exit code."""
-    from provisioner.cli.console import show_error
-    from provisioner.errors import UsageError
-
-    what = f"{error.filename or 'a file'}: {error.strerror}"
-    hints = ["free some space or name other folders: PROVISION_CACHE_DIR, PROVISION_DATA_DIR, PROVISION_WHEELHOUSE"]
-    refused = UsageError(what, hints=hints, code="disk-refused")
-    show_error(refused, as_json=as_json)
-    return refused.exit_code
+    return _failed(UsageError(message[0].lower() + message[1:], hints=hints), words)
