@@ -35,6 +35,15 @@ _BUILD = (
 )
 _LOADING = ("undefined-symbol-abi-mismatch", "libcudart-missing", "dll-load-failed", "flash-attn-no-kernels")
 _GPU = ("cuda-unavailable", "no-gpu", "driver-not-running", "no-kernel-image", "wsl-libcuda-not-found", "torch-lacks-gpu-arch")
+_IMPORTS = (
+    "torch-import-broken",
+    "import-fails",
+    "import-hangs",
+    "packages-mismatched",
+    "libcudnn-missing",
+    "libcudart-missing",
+    "missing-dependency",
+)
 _KERNELS = ("arch-unsupported", "no-kernel-image", "fa3-on-blackwell", "torch-lacks-gpu-arch", "unsloth-flash-attn-broken")
 
 CONSEQUENCES: dict[str, tuple[str, ...]] = {
@@ -47,6 +56,20 @@ CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "wsl-libcuda-not-found": ("cuda-unavailable", "driver-not-running", "libcudart-missing"),
     "torch-lacks-gpu-arch": ("no-kernel-image", "unsloth-flash-attn-broken"),
     "cuda-unavailable": ("cuda-home-missing",),
+    **dict.fromkeys(
+        ("no-visible-device", "libcuda-not-found", "libcuda-is-a-stub", "wsl-linux-driver", "cuda-compat-library"),
+        ("cuda-unavailable",),
+    ),
+    "disk-or-tmp-full": ("package-incomplete", "package-without-record", "interrupted-install", *_IMPORTS),
+    **dict.fromkeys(
+        ("package-incomplete", "package-without-record", "duplicate-package", "numpy-abi-mismatch"),
+        ("interrupted-install", "flash-attn-no-kernels", "requirement-unmet", "cuda-unavailable", *_IMPORTS),
+    ),
+    **dict.fromkeys(
+        ("unsloth-pin-violated", "torchvision-torch-mismatch", "torchaudio-torch-mismatch"),
+        ("xformers-torch-mismatch", "requirement-unmet", *_IMPORTS),
+    ),
+    "stale-build-lock": ("import-hangs",),
     "no-torch-build-isolation": ("wheel-404-source-build",),
     "hang-ninja-missing": ("wheel-404-source-build",),
     "network-blocked": ("wheel-404-source-build",),

@@ -28,7 +28,25 @@ def diagnose(machine: Machine, inventory: Inventory, devices: Sequence[Device] =
         evidence={"signal.cuda_available": f"torch.cuda.is_available() is {available}"},
     )
     memory = judging.judge(devices, wsl=machine.platform.wsl in ("1", "2"))
-    return resolve((*_faults(machine), *rules.apply(facts), *check(inventory), *memory, *unsloth_doctor.ask(inventory)))
+    verdicts = (seen for one in rules.apply(facts) if (seen := _in_environment(one, machine, inventory)) is not None)
+    return resolve((*_faults(machine), *verdicts, *check(inventory), *memory, *unsloth_doctor.ask(inventory)))
+
+
+def _in_environment(verdict: Candidate, machine: Machine, inventory: Inventory) -> Candidate | None:
+    """Read a verdict about a machine as one about this environment; None where it does not concern it.
+
+    A GPU without kernels in upstream's 2.x is no fault of an environment that does not have that package: the adapter and 1.x are
+    made for such GPUs, and Unsloth goes on with xformers or SDPA. A CUDA torch on a machine without GPU waits for another machine.
+    """
+    if verdict.code.startswith("arch-unsupported"):
+        copies = inventory.packages.get("flash-attn", ())[:1]
+        upstream = [copy for copy in copies if not copy.adapter and not copy.version.startswith("1.")]
+        return verdict if upstream else None
+    if verdict.code == "cuda-unavailable" and not machine.gpus and not inventory.gpus:
+        title = "there is no NVIDIA GPU here: what needs one was not tried"
+        fix = Fix("examine it again where the GPU is; versions, files and imports were checked here", "provision detect")
+        return Candidate("no-gpu-here", 98, Severity.INFO, title, verdict.evidence, fix)
+    return verdict
 
 
 _RANKS = {

@@ -36,5 +36,11 @@ def steps(findings: Sequence[Finding]) -> tuple[Step, ...]:
 
 
 def apply(step: Step) -> Result:
-    """Run one step's command to its end and return what happened."""
-    return run(shlex.split(step.command), timeout=FIX_SECONDS)
+    """Run one step's commands (``a && b``) one after another, to the first that fails, and return what happened last."""
+    words = shlex.split(step.command)
+    while True:
+        end = words.index("&&") if "&&" in words else len(words)
+        result = run(words[:end], timeout=FIX_SECONDS)
+        words = words[end + 1 :]
+        if not words or not result.ok:
+            return result

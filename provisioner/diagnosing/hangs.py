@@ -46,6 +46,11 @@ class Evidence:
         return bool(self.earlier) and self.earlier[:8] != self.frames[:8]
 
     @property
+    def looped(self) -> bool:
+        """Whether it was at the same lines at both moments."""
+        return bool(self.earlier) and not self.moved
+
+    @property
     def busy(self) -> bool:
         """Whether the process or its children were computing, or would have, had the machine not been crowded."""
         cpu = self.waits.cpu or 0.0
@@ -207,10 +212,10 @@ def judge(what: str, seconds: float, seen: Evidence) -> Candidate:
     """Return the finding about an import that had not returned after ``seconds``: hung, or at work and only slow."""
     wait, quotes = reason(seen), tuple(_quotes(seen))
     fix = Fix(wait.remedy, wait.command, Safety.REVERSIBLE) if wait else None
-    if seen.progressing or (seen.busy and seen.waits.children):
+    if seen.progressing or (seen.busy and (seen.waits.children or not seen.looped)):
         at = f": at {wait.what}" if wait else ""
         title = f"{what} was still at work after {seconds:.0f} s ({seen.waits.cpu:.1f} cores busy){at}"
-        advice = fix or Fix("give it more time: UNSLOTH_DIAGNOSE_SECONDS sets the limit of each import")
+        advice = fix or Fix("give it more time: the variable UNSLOTH_DIAGNOSE_SECONDS sets the limit of each import")
         return Candidate("import-slow", 89, Severity.WARNING, title, quotes, advice)
     title = f"{what} did not return in {seconds:.0f} s" + _waits_for(wait, seen)
     return Candidate("import-hangs", 43, Severity.ERROR, title, quotes, fix or _LOOK)

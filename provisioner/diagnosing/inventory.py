@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -14,16 +13,15 @@ from typing import Any
 from provisioner.codec import from_builtins
 from provisioner.errors import UsageError
 from provisioner.machine.report.document import find_document
-from provisioner.paths import scratch_dir
 from provisioner.process import run
 
-INVENTORY_SECONDS = 60.0
-"""How long the whole inventory may take; each import in it has a limit of its own."""
+INVENTORY_SECONDS = 30.0
+"""How long the inventory may take beside the imports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """Which Python this is; ``kind`` is ``venv``, ``conda``, ``conda-base`` or ``system``."""
+    """Which Python this is; ``kind`` is ``venv``, ``conda``, ``conda-base`` or ``system``, ``on_path`` what the shell starts."""
 
     executable: str
     version: str
@@ -32,19 +30,28 @@ class Interpreter:
     kind: str
     path: tuple[str, ...] = ()
     user_site: str | None = None
+    on_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One installed copy of a package; ``extensions`` are flash-attn's compiled parts, ``missing`` compiled files that are not there."""
+    """One installed copy of a package.
+
+    ``missing`` are some of the ``missing_count`` files of its record that are not there; ``matches`` the share of them that are as it
+    states, known where a package is there twice. ``extensions`` are flash-attn's compiled parts, ``adapter`` the kernels under our
+    adapter's functions.
+    """
 
     version: str
     location: str
     metadata: str
     installer: str | None = None
     missing: tuple[str, ...] = ()
+    missing_count: int = 0
+    matches: float | None = None
     requires: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,10 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One import in a child: ``outcome`` is ``ok``, ``error`` or ``hang``; ``earlier`` is the Python stack some seconds before ``stack``."""
+    """One import in a child: ``outcome`` is ``ok``, ``error``, ``hang`` or ``not-tried``.
+
+    ``earlier`` is the Python stack some seconds before ``stack``; ``output`` of a hang what it had printed.
+    """
 
     outcome: str
     seconds: float
@@ -101,11 +111,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Free and total space of a file system, MiB."""
+    """Free and total space of a file system, MiB; ``free_inodes`` None where it has none to run out of."""
 
     path: str
     free_mib: int
     total_mib: int
+    free_inodes: int | None = None
     device: int | None = None
 
 
@@ -129,10 +140,20 @@ class Lock:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Everything that checks may know about an environment; ``packages`` maps a name to its copies, the imported one first."""
+    """Everything that checks may know about an environment.
+
+    ``packages`` maps the names that matter to their copies, the imported one first; ``versions`` all that is installed.
+    ``conda_records`` are versions as conda believes them, ``remnants`` what pip left when it was interrupted, ``without_record``
+    folders of packages of which no record is left, ``unwritable`` directories by the variable that moves them.
+    """
 
     python: Interpreter
     packages: dict[str, tuple[Copy, ...]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    conda_records: dict[str, str] = field(default_factory=dict)
+    remnants: tuple[str, ...] = ()
+    without_record: tuple[str, ...] = ()
+    unwritable: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     siblings: tuple[str, ...] = ()
     compilers: dict[str, str | None] = field(default_factory=dict)
@@ -153,14 +174,18 @@ class Inventory:
     def version(self, package: str) -> str | None:
         """Return the version of the copy that is imported, None where the package is not installed."""
         copies = self.packages.get(package)
-        return copies[0].version if copies else None
+        return copies[0].version if copies else self.versions.get(package)
 
 
 def script() -> str:
     """Return the text of the script that takes an inventory in any Python from 3.8 on: one file, with the modules it imports put in."""
-    bodies = [_source(name).split("from __future__ import annotations\n", 1)[1].strip() for name in ("waits", "surroundings")]
+    bodies = [_own_imports(_source(name)) for name in ("waits", "surroundings", "packages", "attempts")]
     head, main = _SISTERS.split(_source("unsloth_diagnose"), maxsplit=1)
     return _SISTERS.sub("", "\n\n\n".join((head.rstrip(), *bodies, main.lstrip())))
+
+
+def _own_imports(source: str) -> str:
+    return _SISTERS.sub("", source.split("from __future__ import annotations\n", 1)[1]).strip()
 
 
 _SISTERS = re.compile(r"^(?:from provisioner\.diagnosing\.child\.\w+ import (?:\([^)]*\)|.*)\n)+", re.MULTILINE)
@@ -170,17 +195,16 @@ def _source(name: str) -> str:
     return files("provisioner.diagnosing").joinpath(f"child/{name}.py").read_text(encoding="utf-8")
 
 
-def take(python: Path, *, import_seconds: float = 25.0, environ: Mapping[str, str] | None = None) -> Inventory:
+def take(python: Path, *, import_seconds: float = 40.0, environ: Mapping[str, str] | None = None) -> Inventory:
     """Take the inventory of ``python``'s environment. Raise `UsageError` when that interpreter cannot run the script."""
     environment = {**(os.environ if environ is None else environ), "UNSLOTH_DIAGNOSE_SECONDS": str(import_seconds)}
-    with scratch_dir("doctor") as folder:
-        (folder / "unsloth_diagnose.py").write_text(script(), encoding="utf-8")
-        result = run(
-            [python, folder / "unsloth_diagnose.py", "--json"],
-            timeout=INVENTORY_SECONDS + 2 * import_seconds,
-            env=environment,
-            cwd=Path(tempfile.gettempdir()),
-        )
+    result = run(
+        [python, "-", "--json"],
+        input_text=script(),  # not by a file: a full disk is what this may have to find
+        timeout=INVENTORY_SECONDS + import_seconds,
+        env=environment,
+        cwd=Path("/"),
+    )
     found = find_inventory(result.out)
     if found is None:
         raise UsageError(

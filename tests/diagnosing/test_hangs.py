@@ -23,7 +23,7 @@ from provisioner.cli.doctor import command
 from provisioner.codec import from_builtins
 from provisioner.diagnosing import hangs
 from provisioner.diagnosing.candidates import Candidate
-from provisioner.diagnosing.child import unsloth_diagnose
+from provisioner.diagnosing.child import attempts as attempting
 from provisioner.diagnosing.inventory import Attempt, Lock, Waits
 from provisioner.diagnosing.running import of_py_spy, watch
 from tests.diagnosing.memory.test_observed import started
@@ -86,7 +86,7 @@ def attempts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Places,
         places = Places(tmp_path_factory.mktemp("waits"), stack)
 
         def run(name: str, code: str) -> None:
-            found[name] = unsloth_diagnose.child(code, 5.0)
+            found[name] = attempting.child(code, 5.0)
 
         threads = [threading.Thread(target=run, args=item) for item in codes_of(places).items()]
         for thread in threads:

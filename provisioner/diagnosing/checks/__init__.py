@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from provisioner.diagnosing.candidates import Candidate
-from provisioner.diagnosing.checks import allocator, copies, host, imports, kernels, loader, places, requirements
+from provisioner.diagnosing.checks import allocator, copies, host, imports, kernels, loader, places, remains, requirements
 from provisioner.diagnosing.inventory import Inventory
 
 CHECKS: tuple[Callable[[Inventory], Iterator[Candidate]], ...] = (
     host.check,
     places.check,
     copies.check,
+    remains.check,
     requirements.check,
     loader.check,
     kernels.check,

@@ -17,19 +17,58 @@ LEAST_FREE_MIB = 512
 def check(inventory: Inventory) -> Iterator[Candidate]:
     """Yield findings about the machine."""
     yield from _disk(inventory)
+    yield from _limits(inventory)
     yield from _compiler(inventory)
     yield from _visible(inventory)
     yield from _memory(inventory)
 
 
+LEAST_FREE_INODES = 10_000
+"""torch alone has some 13,000 files; below this not even a smaller package's fit."""
+
+
 def _disk(inventory: Inventory) -> Iterator[Candidate]:
-    full = [disk for disk in inventory.disks.values() if disk.free_mib < LEAST_FREE_MIB]
-    if full:
-        evidence = tuple(f"{disk.path}: {disk.free_mib} of {disk.total_mib} MiB free" for disk in full)
-        fix = _emptied(inventory, {disk.device for disk in full}) or Fix(
+    places = [disk for name, disk in inventory.disks.items() if name != "shm"]
+    full = [disk for disk in places if disk.free_mib < LEAST_FREE_MIB]
+    crowded = [disk for disk in places if disk.free_inodes is not None and disk.free_inodes < LEAST_FREE_INODES]
+    if full or crowded:
+        evidence = (
+            *(f"{disk.path}: {disk.free_mib} of {disk.total_mib} MiB free" for disk in full),
+            *(
+                f"{disk.path}: {disk.free_inodes} inodes free: no more files can be made, whatever space there is"
+                for disk in crowded
+            ),
+        )
+        fix = _emptied(inventory, {disk.device for disk in (*full, *crowded)}) or Fix(
             "free space, or point TMPDIR and the caches at a larger file system", "df -h"
         )
         yield Candidate("disk-or-tmp-full", 15, Severity.ERROR, "a file system that installs need is full", evidence, fix)
+
+
+LEAST_SHARED_MIB = 256
+"""Docker gives 64 MiB of shared memory unless told otherwise, through which DataLoader's workers pass batches; a judgement."""
+
+LEAST_OPEN_FILES = 1024
+"""Linux's usual soft limit; workers that share tensors by file descriptors and shard readers go beyond less; a judgement."""
+
+
+def _limits(inventory: Inventory) -> Iterator[Candidate]:
+    shared = inventory.disks.get("shm")
+    if shared is not None and 0 < shared.total_mib < LEAST_SHARED_MIB:
+        title = f"shared memory is {shared.total_mib} MiB: DataLoader workers hang or die of a bus error"
+        fix = Fix("start the container with --shm-size=8g or --ipc=host; else dataloader_num_workers=0")
+        yield Candidate("shared-memory-small", 92, Severity.WARNING, title, (f"{shared.path}: {shared.total_mib} MiB",), fix)
+    soft, hard = (*(inventory.host.get("open_files") or ()), None, None)[:2]
+    if soft is not None and 0 <= soft < LEAST_OPEN_FILES:
+        title = f"a process may have {soft} files open: data loading ends in 'Too many open files'"
+        command = f"ulimit -n {hard}" if hard is not None and hard > soft else "ulimit -n unlimited" if hard == -1 else None
+        fix = Fix(
+            "raise the limit in the shell that starts the training" if command else "ask for a higher hard limit",
+            command,
+            Safety.REVERSIBLE,
+        )
+        evidence = (f"RLIMIT_NOFILE: {soft}, may be raised to {'any number' if hard == -1 else hard}",)
+        yield Candidate("open-files-limit-low", 92, Severity.WARNING, title, evidence, fix)
 
 
 WORTH_MIB = 100

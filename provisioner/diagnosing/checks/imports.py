@@ -26,13 +26,36 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
         if attempt.outcome == "error":
             yield from _failed(inventory, package, attempt)
         elif attempt.outcome == "hang":
-            yield hangs.judge(f"import of {package}", attempt.seconds, hangs.evidence_of(attempt, inventory.locks))
+            yield hangs.judge(_described(package, attempt), attempt.seconds, hangs.evidence_of(attempt, inventory.locks))
+        elif attempt.outcome == "ok":
+            yield from _complained(attempt)
     for lock in inventory.locks:
         if not lock.builders:
             yield _stale(lock)
 
 
+def _described(package: str, attempt: Attempt) -> str:
+    """torch is asked about CUDA once it is imported, and may wait there."""
+    return "torch's first look at CUDA" if package == "torch" and "IMPORTED" in attempt.output else f"import of {package}"
+
+
+def _complained(attempt: Attempt) -> Iterator[Candidate]:
+    """What an import printed that went on all the same: xformers, for one, imports without its kernels."""
+    for one in messages.match(clean(attempt.output)):
+        if one.code in _GOES_ON_WITHOUT:
+            yield replace(one, severity=Severity.WARNING, rank=max(one.rank, 87))
+
+
+_GOES_ON_WITHOUT = ("xformers-torch-mismatch",)
+
+
 def _failed(inventory: Inventory, package: str, attempt: Attempt) -> Iterator[Candidate]:
+    if absent := _absent(inventory, package, attempt):
+        yield absent
+        return
+    if old := _numpy(inventory, attempt):
+        yield old
+        return
     known = tuple(_repairable(inventory, package, one) for one in messages.match(clean(attempt.output)))
     yield from known
     if any(one.severity is Severity.ERROR for one in known):
@@ -42,23 +65,52 @@ def _failed(inventory: Inventory, package: str, attempt: Attempt) -> Iterator[Ca
         fix = Fix("run it where a GPU is; everything else can be checked here", "provision detect")
         yield Candidate("no-gpu-here", 98, Severity.INFO, f"{package} loads only where there is a GPU", (last.strip(),), fix)
         return
-    missing = re.search(r"No module named '([\w.]+)'", attempt.output)
-    name = missing[1].split(".")[0] if missing else package
-    if name.replace("_", "-") != package:  # a package that lacks a part of itself is incomplete, not without a dependency
-        title = f"{package} needs {name}, which is not installed"
-        command = install(inventory, name.replace("_", "-"))
-        yield Candidate(
-            "missing-dependency", 58, Severity.ERROR, title, (last.strip(),), Fix(f"install {name}", command, Safety.REVERSIBLE)
-        )
-        return
-    fix = Fix(
-        "reinstall it without the cache",
-        install(inventory, "--force-reinstall", "--no-deps", package),
-        Safety.REVERSIBLE,
-    )
+    fix = Fix("install it again", install(inventory, "--force-reinstall", "--no-deps", package), Safety.REVERSIBLE)
     crashed = attempt.code is not None and attempt.code < 0
     title = f"import of {package} " + (f"crashes (signal {-attempt.code})" if crashed and attempt.code else "fails")
     yield Candidate("import-fails", 64, Severity.ERROR, title, (last.strip()[:300],), fix)
+
+
+def _absent(inventory: Inventory, package: str, attempt: Attempt) -> Candidate | None:
+    """A dependency that is not installed at all; a package that lacks a part of itself, or of another, is another matter."""
+    missing = re.search(r"^ModuleNotFoundError: No module named '(\w+)'", attempt.output, re.MULTILINE)
+    if missing is None:
+        return None
+    name = missing[1].replace("_", "-")
+    if name == package or inventory.version(name) or name in _PARTS:
+        return None
+    fix = Fix(f"install {name}", install(inventory, name), Safety.REVERSIBLE)
+    title = f"{package} needs {missing[1]}, which is not installed"
+    return Candidate("missing-dependency", 58, Severity.ERROR, title, (missing[0],), fix)
+
+
+_NUMPY = re.compile(
+    r"^.*(?:numpy\.dtype size changed|_ARRAY_API not found|numpy\.core\.multiarray failed to import).*$", re.MULTILINE
+)
+_MODULE = re.compile(r'File "[^"\n]*/site-packages/(\w+)')
+
+
+def _numpy(inventory: Inventory, attempt: Attempt) -> Candidate | None:
+    """An extension compiled for numpy 1 beside numpy 2, or the reverse: the innermost package in the traceback holds it."""
+    said, modules = _NUMPY.search(attempt.output), [name for name in _MODULE.findall(attempt.output) if name != "numpy"]
+    if said is None or not modules:
+        return None
+    name, numpy = modules[-1].replace("_", "-"), inventory.version("numpy")
+    there = f" {version}" if (version := inventory.version(name)) else ""
+    title = f"{name}{there} was compiled for another numpy than {numpy}"
+    fix = Fix(
+        f"install a {name} made for it, or go back to numpy 1",
+        install(inventory, "--upgrade", name),
+        Safety.REVERSIBLE,
+        automatic=True,
+    )
+    return Candidate(
+        "numpy-abi-mismatch", 46, Severity.ERROR, title, (said[0].strip(), f"numpy {numpy}"), fix, "numpy 2.0 migration notes"
+    )
+
+
+_PARTS = ("flash-attn-2-cuda", "flash-attn-cuda", "flash-attn-3-cuda")
+"""Modules that are no packages of their own: flash-attn's kernels."""
 
 
 def _repairable(inventory: Inventory, package: str, one: Candidate) -> Candidate:

@@ -1,9 +1,10 @@
-"""Commands that install into, or remove from, the environment that was examined: its own pip, or uv where it has none."""
+"""Commands that change the environment that was examined: its own pip, or uv where it has none; and moving things out of the way."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 
 from provisioner.diagnosing.inventory import Inventory
 
@@ -24,3 +25,14 @@ def _base(inventory: Inventory, verb: str) -> list[str]:
     if "pip" in inventory.packages:
         return [python, "-m", "pip", verb]
     return [sys.executable, "-m", "uv", "pip", verb, "--python", python]
+
+
+def attic(inventory: Inventory) -> Path:
+    """Return the folder in the prefix to which repairs move what they take away, so that it can be put back."""
+    return Path(inventory.python.prefix) / "provision-doctor-removed"
+
+
+def set_aside(inventory: Inventory, *paths: str) -> str:
+    """Return the command that moves ``paths`` into the attic, over nothing that is there already."""
+    folder = str(attic(inventory))
+    return f"{shlex.join(['mkdir', '-p', folder])} && {shlex.join(['mv', '--backup=numbered', '-t', folder, *paths])}"

@@ -16,7 +16,7 @@ from provisioner.machine.report.cleaning import clean
 def check(inventory: Inventory) -> Iterator[Candidate]:
     """Yield findings about flash-attn's kernels."""
     for copy in inventory.packages.get("flash-attn", ())[:1]:
-        if not copy.extensions:
+        if not copy.extensions and not copy.adapter:
             command = uninstall(inventory, "flash-attn")
             text = "install a flash-attn that holds kernels; where none fits this torch, remove it: Unsloth goes on without"
             title = f"flash-attn {copy.version} has no compiled kernels: its wheel was not found and nothing was built"

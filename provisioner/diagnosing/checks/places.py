@@ -1,4 +1,4 @@
-"""Where the environment lies: its path, its name among its siblings, and whether it is one at all."""
+"""Where the environment lies: its path, its name among its siblings, whether it is one at all, whether it is the active one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from provisioner.diagnosing.candidates import Candidate
-from provisioner.diagnosing.findings import Fix, Severity
+from provisioner.diagnosing.findings import Fix, Safety, Severity
 from provisioner.diagnosing.inventory import Inventory
 
 
@@ -15,6 +15,8 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
     """Yield findings about the prefix."""
     yield from _path(inventory)
     yield from _conflict(inventory)
+    yield from _activated(inventory)
+    yield from _unwritable(inventory)
     if inventory.python.kind in ("conda-base", "system"):
         what = "conda's base environment" if inventory.python.kind == "conda-base" else "the system's own Python"
         fix = Fix("make an environment of its own: packages here break the tools that live here too", "provision create unsloth")
@@ -63,6 +65,35 @@ def _conflict(inventory: Inventory) -> Iterator[Candidate]:
             (str(own), *alike[:4]),
             fix,
         )
+
+
+def _activated(inventory: Inventory) -> Iterator[Candidate]:
+    """uv and this command take VIRTUAL_ENV's environment, then CONDA_PREFIX's; the shell takes the first `python` on PATH."""
+    virtual, conda = (inventory.variables.get(name) for name in ("VIRTUAL_ENV", "CONDA_PREFIX"))
+    on_path = inventory.python.on_path
+    if not virtual or not on_path or Path(on_path).is_relative_to(virtual) or Path(on_path).parents[1].resolve() == Path(virtual):
+        return
+    named = f" (conda's {conda})" if conda and Path(on_path).is_relative_to(conda) else ""
+    title = f"{virtual} is active, but `python` starts {on_path}{named}: packages go into the one and are missed in the other"
+    evidence = (f"VIRTUAL_ENV={virtual}", *([f"CONDA_PREFIX={conda}"] if conda else []), f"first python on PATH: {on_path}")
+    fix = Fix(
+        "leave one of the two: activate the other last, or not at all",
+        "conda deactivate" if named else "deactivate",
+        Safety.REVERSIBLE,
+    )
+    yield Candidate("two-environments-active", 86, Severity.WARNING, title, evidence, fix)
+
+
+def _unwritable(inventory: Inventory) -> Iterator[Candidate]:
+    """A shared, read-only cache is meant where everything is in it; what has to be fetched or compiled then fails late."""
+    if not inventory.unwritable:
+        return
+    names = ", ".join(inventory.unwritable)
+    title = f"what training writes to may not be written here: {names}"
+    first = next(iter(inventory.unwritable))
+    fix = Fix("point the variable at a directory of your own", f"export {first}=$HOME/{first.lower()}", Safety.REVERSIBLE)
+    evidence = tuple(f"{name}: {path}" for name, path in inventory.unwritable.items())
+    yield Candidate("cache-not-writable", 86, Severity.WARNING, title, evidence, fix)
 
 
 def _stem(name: str) -> str:

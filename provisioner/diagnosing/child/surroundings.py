@@ -33,7 +33,10 @@ def compile_error() -> str | None:
     program = os.environ.get("CC") or next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
     if program is None:
         return "no C compiler: none of cc, gcc, clang is on PATH"
-    folder = tempfile.mkdtemp(prefix="diagnose-")
+    try:
+        folder = tempfile.mkdtemp(prefix="diagnose-")
+    except OSError:
+        return None  # no room for temporary files: the disks say so
     try:
         source = os.path.join(folder, "stub.c")
         with open(source, "w") as file:
@@ -90,16 +93,53 @@ def size_of(path: str, seconds: float) -> int:
 
 
 def disks() -> dict[str, Any]:
-    """Return free and total MiB where environments, caches and temporary files lie."""
-    places = {"prefix": sys.prefix, "tmp": tempfile.gettempdir(), "cache": cache_home()}
+    """Return free and total MiB, and free inodes, where environments, caches, temporary files and shared memory lie.
+
+    The variable is asked before `tempfile`, which passes over a full directory in silence: compilers and pip do not.
+    """
+    places = {"prefix": sys.prefix, "tmp": os.environ.get("TMPDIR") or fallback_tmp(), "cache": cache_home(), "shm": "/dev/shm"}
     found = {}
     for name, path in places.items():
         try:
-            usage = shutil.disk_usage(path)
+            usage, device = shutil.disk_usage(path), os.stat(path).st_dev
         except OSError:
             continue
-        found[name] = {"path": path, "free_mib": usage.free >> 20, "total_mib": usage.total >> 20, "device": os.stat(path).st_dev}
+        inodes = os.statvfs(path) if hasattr(os, "statvfs") else None
+        found[name] = {
+            "path": path,
+            "free_mib": usage.free >> 20,
+            "total_mib": usage.total >> 20,
+            "free_inodes": inodes.f_favail if inodes and inodes.f_files else None,
+            "device": device,
+        }
     return found
+
+
+def fallback_tmp() -> str:
+    """Return the usual directory for temporary files; /tmp where no file system takes one."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return "/tmp"
+
+
+def unwritable() -> dict[str, str]:
+    """Return the directories that training writes to and may not be written here: those that exist, or the nearest above them."""
+    home = cache_home()
+    places = {
+        "HF_HOME": os.environ.get("HF_HOME") or os.path.join(home, "huggingface"),
+        "TRITON_CACHE_DIR": os.environ.get("TRITON_CACHE_DIR") or os.path.join(os.path.expanduser("~"), ".triton"),
+        "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR") or os.path.join(home, "torch_extensions"),
+        "TMPDIR": os.environ.get("TMPDIR") or fallback_tmp(),
+    }
+    return {name: path for name, path in places.items() if not os.access(nearest(path), os.W_OK | os.X_OK)}
+
+
+def nearest(path: str) -> str:
+    """Return a path, or the nearest directory above it that exists."""
+    while not os.path.exists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
 
 
 def gpus() -> list[dict[str, str]]:
@@ -156,8 +196,18 @@ def host() -> dict[str, Any]:
         "memory_mib": int(memory.group(1)) >> 10 if memory else None,
         "memory_limit_mib": memory_limit(),
         "wslconfig": wslconfig() if wsl == "2" else None,
+        "open_files": open_files_limit(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
+
+
+def open_files_limit() -> list[int] | None:
+    """Return how many files a process may have open: the limit in force, and up to what it may raise that (-1: without end)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return list(resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
 def memory_limit() -> int | None:

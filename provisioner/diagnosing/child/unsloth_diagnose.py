@@ -19,70 +19,41 @@ import platform
 import re
 import shutil
 import site
-import subprocess
 import sys
 import sysconfig
-import tempfile
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
-from provisioner.diagnosing.child.surroundings import caches, compile_error, disks, gpu_processes, gpus, host, libcuda
-from provisioner.diagnosing.child.waits import cpu_seconds, read, run, waiting
+from provisioner.diagnosing.child.attempts import attempts
+from provisioner.diagnosing.child.packages import (
+    WATCHED,
+    conda_records,
+    copies,
+    distributions,
+    normal,
+    remnants,
+    versions,
+    without_record,
+)
+from provisioner.diagnosing.child.surroundings import (
+    caches,
+    compile_error,
+    disks,
+    gpu_processes,
+    gpus,
+    host,
+    libcuda,
+    unwritable,
+)
+from provisioner.diagnosing.child.waits import read, run
 
 SCHEMA = 1
-IMPORT_SECONDS = float(os.environ.get("UNSLOTH_DIAGNOSE_SECONDS", "25"))
-"""How long one import may take before it counts as a hang; a judgement."""
-
-WATCHED_SECONDS = 2.0
-"""Over how long a child's CPU time is taken, at the end of its limit."""
-
-WATCHED = (
-    "torch", "triton", "xformers", "flash-attn", "bitsandbytes", "unsloth", "unsloth-zoo", "transformers", "trl", "peft",
-    "accelerate", "datasets", "huggingface-hub", "vllm", "torchvision", "torchaudio", "numpy", "ninja", "packaging", "pip",
-)  # fmt: skip
-IMPORTS = (
-    # distribution, statement
-    ("torch", "import torch"),
-    ("triton", "import triton, triton.language"),
-    ("bitsandbytes", "import bitsandbytes"),
-    ("xformers", "import torch, xformers.ops"),
-    ("flash-attn", "import torch, flash_attn, flash_attn.flash_attn_interface"),
-    ("unsloth", "import unsloth"),
-)
 VARIABLES = re.compile(
     r"^(CONDA_(DEFAULT_ENV|PREFIX|SHLVL)|VIRTUAL_ENV|PYTHONPATH|PYTHONHOME|PYTHONNOUSERSITE|LD_LIBRARY_PATH|LD_PRELOAD|CUDA_.*|NVIDIA_VISIBLE_DEVICES"
     r"|CC|CXX|PYTORCH_.*ALLOC_CONF|TORCH[A-Z_]*|TRITON_.*|UNSLOTH_.*|XFORMERS_.*|HF_(HOME|HUB_OFFLINE|HUB_DISABLE_XET)|NCCL_.*|TMPDIR|MAX_JOBS)$"
 )  # fmt: skip
-
-TORCH_FACTS = """
-import json, torch
-facts = {"version": torch.__version__, "cuda": torch.version.cuda, "hip": getattr(torch.version, "hip", None), "available": torch.cuda.is_available()}
-facts["cxx11_abi"] = bool(torch._C._GLIBCXX_USE_CXX11_ABI)
-facts["archs"] = torch.cuda.get_arch_list() if facts["available"] else []
-facts["devices"] = []
-for index in range(torch.cuda.device_count() if facts["available"] else 0):
-    found = torch.cuda.get_device_properties(index)
-    free, total = torch.cuda.mem_get_info(index)
-    facts["devices"].append({"name": found.name, "compute_capability": "%d.%d" % (found.major, found.minor), "memory_mib": found.total_memory >> 20, "free_mib": free >> 20, "total_mib": total >> 20})
-import re
-loaded = {line.split(None, 5)[5].strip() for line in open("/proc/self/maps") if line.count(" ") >= 5 and ".so" in line} if __import__("os").path.exists("/proc/self/maps") else set()
-facts["libraries"] = sorted(path for path in loaded if re.search(r"/lib(cudart|cudnn|cublas|cublasLt|nccl|nvrtc|nvJitLink|cusparse|cuda)[.-][^/]*$", path))
-if facts["available"]:
-    torch.empty(1, device="cuda")
-    facts["allocator"] = torch.cuda.memory._snapshot().get("allocator_settings")
-print("FACTS=" + json.dumps(facts))
-"""
-
-ATTENTION = """
-import torch
-from flash_attn import flash_attn_func
-q = torch.randn(1, 64, 2, 64, device="cuda", dtype=torch.float16)
-out = flash_attn_func(q, q, q, causal=True)
-torch.cuda.synchronize()
-reference = torch.nn.functional.scaled_dot_product_attention(*(q.transpose(1, 2).double(),) * 3, is_causal=True).transpose(1, 2)
-print("FACTS=%.3g" % (out.double() - reference).abs().max().item())
-"""
 
 
 def main(words: list[str]) -> int:
@@ -99,25 +70,69 @@ def main(words: list[str]) -> int:
 
 def inventory() -> dict[str, Any]:
     """Return everything known about this environment as plain values."""
-    packages = distributions()
-    found = {
+    installed = distributions()
+    bare = without_record(installed)
+    present = {*installed, *(normal(os.path.basename(path)) for path in bare)}
+    answers, threads = ask(surroundings("triton" in present))
+
+    def has_gpu() -> bool:
+        threads["gpus"].join()
+        return bool(answers["gpus"])
+
+    tried = attempts(present, has_gpu)
+    for thread in threads.values():
+        thread.join()
+    return {
         "python": interpreter(),
-        "packages": packages,
+        "packages": copies(installed),
+        "versions": versions(installed),
+        "conda_records": conda_records(),
+        "remnants": remnants(),
+        "without_record": bare,
         "variables": {name: value for name, value in sorted(os.environ.items()) if VARIABLES.match(name)},
         "siblings": siblings(),
         "compilers": {name: shutil.which(name) for name in ("cc", "gcc", "clang", "g++", "nvcc", "ptxas", "ninja")},
         "headers": os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")),
-        "disks": disks(),
-        "caches": caches(),
         "locks": stale_locks(),
-        "gpus": gpus(),
-        "processes": gpu_processes(),
-        "host": host(),
-        "compile_error": compile_error() if "triton" in packages else None,
-        "libcuda": libcuda(),
+        **answers,
+        "torch": facts_of(tried.get("torch")),
+        "attention": tried.pop(" attention", None),
+        "imports": tried,
     }
-    found["imports"], found["torch"], found["attention"] = imports(packages, bool(found["gpus"]))
-    return found
+
+
+def surroundings(triton: bool) -> dict[str, Callable[[], Any]]:
+    """Return what is asked of the machine while torch is imported: any of them may wait for a driver or a disk."""
+    return {
+        "disks": disks,
+        "caches": caches,
+        "unwritable": unwritable,
+        "gpus": gpus,
+        "processes": gpu_processes,
+        "host": host,
+        "compile_error": compile_error if triton else lambda: None,
+        "libcuda": libcuda,
+    }
+
+
+def ask(questions: dict[str, Callable[[], Any]]) -> tuple[dict[str, Any], dict[str, threading.Thread]]:
+    """Ask all questions at the same time; return where the answers will be, and the threads that wait for them."""
+    answers: dict[str, Any] = {}
+
+    def one(name: str, question: Callable[[], Any]) -> None:
+        answers[name] = question()
+
+    threads = {name: threading.Thread(target=one, args=(name, question), daemon=True) for name, question in questions.items()}
+    for thread in threads.values():
+        thread.start()
+    return answers, threads
+
+
+def facts_of(attempt: dict[str, Any] | None) -> Any:
+    """Return what torch said about itself, None where it did not come to that."""
+    if not attempt or attempt["outcome"] != "ok" or "FACTS=" not in attempt["output"]:
+        return None
+    return json.loads(attempt["output"].split("FACTS=", 1)[1].splitlines()[0])
 
 
 def interpreter() -> dict[str, Any]:
@@ -134,50 +149,8 @@ def interpreter() -> dict[str, Any]:
         "kind": kind,
         "path": [entry for entry in sys.path if entry],
         "user_site": site.getusersitepackages() if site.ENABLE_USER_SITE else None,
+        "on_path": shutil.which("python") or shutil.which("python3"),
     }
-
-
-def distributions() -> dict[str, list[dict[str, Any]]]:
-    """Return every installed copy of the watched packages, and of any package that is there more than once."""
-    from importlib import metadata
-
-    found: dict[str, list[tuple[Any, str]]] = {}
-    for entry in dict.fromkeys(os.path.realpath(entry) for entry in sys.path if entry and os.path.isdir(entry)):
-        for one in metadata.distributions(path=[entry]):
-            name = normal(one.metadata["Name"] or "")
-            if name:
-                found.setdefault(name, []).append((one, entry))
-    return {
-        name: [copy_of(one, entry, name) for one, entry in copies]
-        for name, copies in sorted(found.items())
-        if name in WATCHED or len(copies) > 1
-    }
-
-
-def copy_of(one: Any, entry: str, name: str) -> dict[str, Any]:
-    """Return one installed copy: where it lies, who installed it, and whether its compiled parts are really there."""
-    where = str(getattr(one, "_path", entry))
-    files = [str(one.locate_file(file)) for file in (one.files or []) if str(file).endswith((".so", ".pyd"))]
-    copy = {
-        "version": one.version,
-        "location": entry,
-        "metadata": where,
-        "installer": (one.read_text("INSTALLER") or "").strip() or None,
-    }
-    copy["missing"] = [file for file in files if not os.path.exists(file)][:5]
-    if name in ("unsloth", "unsloth-zoo", "xformers", "flash-attn"):
-        copy["requires"] = [line for line in (one.requires or []) if "extra ==" not in line]
-    if name == "flash-attn":
-        beside = glob.glob(os.path.join(glob.escape(entry), "flash_attn_[23]_cuda*")) + glob.glob(
-            os.path.join(glob.escape(entry), "flash_attn", "*.so")
-        )
-        copy["extensions"] = sorted({file for file in files + beside if os.path.exists(file)})
-    return copy
-
-
-def normal(name: str) -> str:
-    """Return a distribution's name in its normal form."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def siblings() -> list[str]:
@@ -219,98 +192,9 @@ def builders(folder: str) -> list[int]:
     return found
 
 
-def imports(packages: dict[str, Any], has_gpu: bool) -> tuple[dict[str, Any], Any, Any]:
-    """Import what is installed, a few at a time; return the results, torch's facts, and the error of a real attention call."""
-    wanted = [(name, statement) for name, statement in IMPORTS if name in packages]
-    results: dict[str, Any] = {}
-    slots = threading.Semaphore(3)
-
-    def work(name: str, code: str, seconds: float) -> None:
-        with slots:
-            results[name] = child(code, seconds)
-
-    tasks = [(name, statement, IMPORT_SECONDS) for name, statement in wanted]
-    if "torch" in packages:
-        tasks.append((" torch", TORCH_FACTS, IMPORT_SECONDS))
-    if has_gpu and packages.get("flash-attn"):
-        tasks.append((" attention", ATTENTION, IMPORT_SECONDS))
-    threads = [threading.Thread(target=work, args=task, daemon=True) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    facts, attention = results.pop(" torch", None), results.pop(" attention", None)
-    torch = None
-    if facts and facts["outcome"] == "ok" and "FACTS=" in facts["output"]:
-        torch = json.loads(facts["output"].split("FACTS=", 1)[1].splitlines()[0])
-    return results, torch, attention
-
-
-def child(code: str, seconds: float) -> dict[str, Any]:
-    """Run ``code`` in a fresh interpreter; a hang gives two Python stacks, the CPU time between, and what the kernel says.
-
-    The first stack is taken at half the time, the second at its end: a line that has changed, or a busy CPU, is slow, not hung.
-    """
-    handle, stacks = tempfile.mkstemp(prefix="stack-")
-    os.close(handle)
-    guard = "import faulthandler as _f; _f.dump_traceback_later(%r, repeat=True, file=open(%r, 'w'))\n" % (
-        max(0.5, (seconds - 1) / 2),
-        stacks,
-    )
-    started = time.time()
-    environ = dict(os.environ, PYTHONFAULTHANDLER="1", UNSLOTH_DISABLE_STATISTICS="1", PYTHONDONTWRITEBYTECODE="1")
-    process = subprocess.Popen(
-        [sys.executable, "-c", guard + code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ,
-        cwd=tempfile.gettempdir(), start_new_session=os.name == "posix",
-    )  # fmt: skip
-    try:
-        text = output_within(process, max(0.5, seconds - WATCHED_SECONDS))
-        before = cpu_seconds(process.pid) if text is None else 0.0
-        text = output_within(process, WATCHED_SECONDS) if text is None else text
-        if text is not None:
-            result = {"outcome": "ok" if process.returncode == 0 else "error", "code": process.returncode, "output": text[-6000:]}
-        else:
-            cpu = (cpu_seconds(process.pid) - before) / WATCHED_SECONDS
-            waits = dict(waiting(process.pid), cpu=round(cpu, 2))
-            end(process)
-            dumps = [part[:6000] for part in re.split(r"^Timeout \(.*\)!\n", read(stacks), flags=re.MULTILINE) if part.strip()]
-            result = {
-                "outcome": "hang",
-                "code": None,
-                "output": "",
-                "waits": waits,
-                "stack": (dumps or [""])[-1],
-                "earlier": (dumps or [""])[0],
-            }
-    finally:
-        os.unlink(stacks)
-    result["seconds"] = round(time.time() - started, 1)
-    return result
-
-
-def output_within(process: subprocess.Popen[bytes], seconds: float) -> str | None:
-    """Return a child's output if it ends within ``seconds``, else None."""
-    try:
-        return process.communicate(timeout=seconds)[0].decode("utf-8", "replace")
-    except subprocess.TimeoutExpired:
-        return None
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Stop a child and everything that it started."""
-    try:
-        os.killpg(process.pid, 9)
-    except (OSError, AttributeError):
-        process.kill()
-    process.communicate()
-
-
 def machine(environment: dict[str, Any]) -> dict[str, Any]:
     """Return the facts that `provision` calls a machine."""
-    gpus, host, torch, packages = environment["gpus"], environment["host"], environment["torch"] or {}, environment["packages"]
-
-    def version(name: str) -> str | None:
-        return packages[name][0]["version"] if packages.get(name) else None
+    gpus, host, torch, version = environment["gpus"], environment["host"], environment["torch"] or {}, environment["versions"].get
 
     nvcc = run(["nvcc", "--version"], 10)[1] if environment["compilers"]["nvcc"] else ""
     release = re.search(r"V(\d+\.\d+\.\d+)", nvcc)
@@ -363,7 +247,7 @@ def summary(found: dict[str, Any]) -> str:
         if result["outcome"] == "error":
             lines.append("%s: %s" % (name, (result["output"].strip().splitlines() or ["failed"])[-1]))
         elif result["outcome"] == "hang":
-            lines.append("%s: did not return; it waits at:\n%s" % (name, "\n".join(result["stack"].splitlines()[:6])))
+            lines.append("%s: did not return; it was at:\n%s" % (name, "\n".join(result["stack"].splitlines()[:6])))
     return "\n".join(lines)
 
 

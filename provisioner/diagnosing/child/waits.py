@@ -31,11 +31,11 @@ ON_A_FILE = (
 TCP_STATES = {"01": "ESTABLISHED", "02": "SYN_SENT", "03": "SYN_RECV", "06": "TIME_WAIT", "08": "CLOSE_WAIT", "0A": "LISTEN"}
 
 
-def read(path: str) -> str:
+def read(path: str, limit: int = 1 << 16) -> str:
     """Return a small file's text, empty where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 16)
+            return file.read(limit)
     except OSError:
         return ""
 
@@ -49,7 +49,7 @@ def run(words: list[str], seconds: float) -> tuple[int | None, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
-def waiting(pid: int) -> dict[str, Any]:
+def waiting(pid: int, native: bool = True) -> dict[str, Any]:
     """Return in which call a process sleeps and on what: its locks and sockets, its threads in the driver, its children."""
     state = re.search(r"^State:\s+(.*)$", read("/proc/%d/status" % pid), re.MULTILINE)
     files = open_files(pid)
@@ -65,7 +65,7 @@ def waiting(pid: int) -> dict[str, Any]:
         "locks": awaited_locks(pid, files),
         "sockets": [sockets[name] for name in sorted(sockets)][:10],
         "children": ["%d %s" % (one, command(one)) for one in descendants(pid)][:10],
-        "native": native_stack(pid),
+        "native": native_stack(pid) if native else [],
     }
 
 
@@ -169,8 +169,13 @@ def command(pid: int) -> str:
 
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time that a process, its living and its ended descendants have used."""
+    return cpu_of([pid, *descendants(pid)])
+
+
+def cpu_of(tree: list[int]) -> float:
+    """Return the CPU time that these processes and their ended children have used."""
     ticks = 0
-    for one in [pid, *descendants(pid)]:
+    for one in tree:
         after = read("/proc/%d/stat" % one).rsplit(")", 1)[-1].split()
         ticks += sum(int(value) for value in after[11:15]) if len(after) > 14 else 0
     return ticks / float(os.sysconf("SC_CLK_TCK"))
