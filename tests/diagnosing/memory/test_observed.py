@@ -136,6 +136,7 @@ def test_a_stopped_process_is_known_to_be_observed_and_silent(tmp_path: Path, mo
     monkeypatch.setattr(observed, "ANSWER_SECONDS", 0.3)
     with started(tmp_path, "import time\ntime.sleep(60)") as (process, where):
         process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # until it stands still
         assert observed.ask(process.pid, where) is None
         assert observed.is_observed(process.pid, where)
         process.send_signal(signal.SIGCONT)
