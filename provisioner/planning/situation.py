@@ -191,14 +191,20 @@ def processor_of(machine: Machine) -> str:
 
 
 def is_jetson(machine: Machine) -> bool:
-    """Say whether this is a Jetson board: by its L4T release, its GPU, or NVIDIA's own build of torch for it."""
+    """Say whether this is a Jetson board: by its L4T release, its GPU, or, where no GPU is named, NVIDIA's own build of torch.
+
+    NVIDIA's containers for aarch64 servers hold such a torch too (2.6.0a0+….nv24.11 on a GH200: vllm-project/vllm#16427), so beside
+    a GPU that is known the torch says nothing.
+    """
     if machine.platform.jetson:
         return True
     if processor_of(machine) != "aarch64":
         return False
     names = " ".join(gpu.name or "" for gpu in machine.gpus).lower()
-    boards = any(str(gpu.compute_capability) in ("5.3", "6.2", "7.2", "8.7") for gpu in machine.gpus)
-    return boards or "nvgpu" in names or ".nv2" in (machine.software.torch or "")
+    capabilities = {str(gpu.compute_capability) for gpu in machine.gpus if gpu.compute_capability}
+    if not capabilities.isdisjoint(("5.3", "6.2", "7.2", "8.7")) or "nvgpu" in names:
+        return True
+    return not capabilities and ".nv2" in (machine.software.torch or "")
 
 
 def is_data_centre(name: str | None) -> bool:

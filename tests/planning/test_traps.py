@@ -11,7 +11,7 @@ from msgspec import structs
 from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute, UsageError
 from provisioner.knowledge import packages
-from provisioner.machine.facts import Driver, Fault, Gpu, Machine, PythonInstall, Source
+from provisioner.machine.facts import Driver, Fault, Gpu, Machine, PythonInstall, Software, Source
 from provisioner.planning.catalog import Catalog, load_catalog
 from provisioner.planning.driver_rules import compiles_ptx
 from provisioner.planning.plan import make_plan
@@ -248,6 +248,18 @@ def test_a_jetson_orin_takes_jetpacks_torch_and_a_gh200_the_indexs(plan: Callabl
     assert gh200.flash_attn
     assert "aarch64" in (gh200.flash_attn.filename or "")
     assert gh200.xformers is None
+
+
+def test_a_server_with_nvidias_container_torch_is_no_jetson(plan: Callable[..., Plan]) -> None:
+    """vllm-project/vllm#16427: a GH200 with the NGC container's torch; a Jetson whose GPU nobody names is told by such a torch."""
+    gh200 = replace(
+        machine("NVIDIA GH200 120GB=9.0", "550.144.03", "2.39", processor="aarch64"),
+        software=Software(torch="2.6.0a0+df5bbc09d1.nv24.11"),
+    )
+    assert plan(gh200).route is Route.WHEEL
+    assert plan(gh200, build=BuildChoice.ALWAYS).route is Route.SOURCE
+    unnamed = replace(machine("", None, "2.35", processor="aarch64"), software=Software(torch="2.5.0a0+872d972e41.nv24.08"))
+    assert plan(unnamed).torch_index == "jetson/jp6/cu126"
 
 
 def test_mig_instances_are_planned_as_their_gpu_and_said_so(plan: Callable[..., Plan]) -> None:
