@@ -171,12 +171,12 @@ def knows_gpus(machine: Machine) -> bool:
     """Say whether the list of GPUs is an answer, so that an empty one means that there is none.
 
     A probe says so with the fault ``no-gpu``; facts that describe the whole platform but list no GPU and no driver say it too,
-    and so does a CPU build of torch. Where flash-attn is installed, somebody had a GPU in mind.
+    and so does a CPU build of torch. Where flash-attn is installed, somebody had a GPU in mind, and a Jetson board has one always.
     A fragment, such as one error message, does not: there the GPU is simply not stated.
     """
     if machine.gpus or any(fault.code == "no-gpu" for fault in machine.faults):
         return True
-    if machine.driver.version is not None or machine.software.flash_attn is not None:
+    if machine.driver.version is not None or machine.software.flash_attn is not None or is_jetson(machine):
         return False
     platform = machine.platform
     windows = (platform.os or "").lower().startswith(("windows", "microsoft windows")) or platform.system == "windows"
@@ -191,12 +191,12 @@ def processor_of(machine: Machine) -> str:
 
 
 def is_jetson(machine: Machine) -> bool:
-    """Say whether this is a Jetson board: by its L4T release, its GPU, or, where no GPU is named, NVIDIA's own build of torch.
+    """Say whether this is a Jetson board: by its L4T release or kernel, its GPU, or, where no GPU is named, NVIDIA's own build of torch.
 
     NVIDIA's containers for aarch64 servers hold such a torch too (2.6.0a0+….nv24.11 on a GH200: vllm-project/vllm#16427), so beside
     a GPU that is known the torch says nothing.
     """
-    if machine.platform.jetson:
+    if machine.platform.jetson or (machine.platform.kernel or "").endswith("-tegra"):
         return True
     if processor_of(machine) != "aarch64":
         return False
