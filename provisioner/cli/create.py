@@ -83,7 +83,7 @@ def command(
         plan = locked.plan if locked else _plan(machine, selection)
         if not output.as_json and not output.quiet:
             for line in _foreign_lines(locked) if locked and locked.made_by != "provision" else plan_lines(machine, plan):
-                output.say(line)
+                output.prose(line)
         if not dry_run:
             for warning in check_machine(plan, machine, toolkit=cuda_toolkit):
                 progress.note(warning)

@@ -31,4 +31,4 @@ def command(python: Path | None, output: Output, offline: bool, yes: bool) -> No
         output.document(machine=machine)
         return
     for line in machine_lines(machine):
-        output.say(line)
+        output.prose(line)

@@ -80,7 +80,7 @@ def command(
         plan = plan_beside(machine, request, load_catalog(wheelhouse=paths.wheelhouse_dir()))
         if not output.as_json and not output.quiet:
             for line in plan_lines(machine, plan):
-                output.say(line)
+                output.prose(line)
         done = None
         if not dry_run:
             done = install(target, plan, machine, settings, verify=not no_verify, toolkit=cuda_toolkit, jobs=jobs)
