@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -159,7 +159,8 @@ def show_error(error: ProvisionError, *, as_json: bool, exit_code: int | None = 
         from provisioner.codec import SCHEMA, to_json
 
         stated = error.to_dict() if exit_code is None else {**error.to_dict(), "exit_code": exit_code}
-        sys.stdout.write(to_json({"schema": SCHEMA, "error": stated}))
+        with suppress(OSError):  # a full disk or a reader that has left: stderr still tells
+            sys.stdout.write(to_json({"schema": SCHEMA, "error": stated}))
     lines = [f"error[{error.code}]: {error.what}"]
     if error.why:
         lines.append(f"  why:  {error.why}")
