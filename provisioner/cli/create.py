@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 @click.option("-o", "--lock-out", type=click.Path(path_type=Path), metavar="FILE", help="Write the lock there as well.")
 @click.option("--channel", "channels", multiple=True, metavar="NAME|URL|PATH", help="Use this conda channel (repeatable).")
 @click.option("--cuda-toolkit", metavar="DIR|index", help="Compile with this toolkit; `index` takes the package index's.")
-@click.option("--jobs", type=click.IntRange(1), help="Compile at most this many units at a time (fewer if memory is short).")
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N", help="Compile at most this many units at a time (fewer if memory is short)."
+)
 @selecting
 @mirroring
 @speaking

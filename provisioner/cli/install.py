@@ -30,7 +30,7 @@ from provisioner.cli.sources import mirroring
 @click.option("--features", metavar="F,F", help="Compile these features only.")
 @click.option("--allow-community", is_flag=True, help="Accept wheels that third parties built.")
 @click.option("--cuda-toolkit", metavar="DIR", help="Compile with this toolkit.")
-@click.option("--jobs", type=click.IntRange(1), help="Compile at most this many units at a time.")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Compile at most this many units at a time.")
 @click.option("--no-verify", is_flag=True, help="Do not check the result.")
 @click.option("--dry-run", is_flag=True, help="Say what would be installed.")
 @mirroring

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from provisioner.cli import app
@@ -161,3 +162,36 @@ def test_verbose_says_what_ran_but_no_password(monkeypatch: pytest.MonkeyPatch, 
     assert "exit 0" in said[0]
     assert "https://…@index.example/simple" in said[0]
     assert "did not start" in said[1]
+
+
+def parameters() -> list[tuple[str, click.Parameter]]:
+    found: list[tuple[str, click.Parameter]] = []
+    for name in app.COMMANDS:
+        command = app.provision.get_command(click.Context(app.provision), name)
+        assert command is not None
+        several = command.commands.values() if isinstance(command, click.Group) else [command]
+        found += [(name, parameter) for one in several for parameter in one.params]
+    return found
+
+
+def test_help_speaks_of_versions_and_numbers_not_of_types() -> None:
+    raw = ("TEXT", "INTEGER", "FLOAT", "RANGE", "UNPROCESSED")
+    context = click.Context(app.provision)
+    wrong = [
+        f"{name} {parameter.opts[0]}"
+        for name, parameter in parameters()
+        if isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.count
+        if any(word in parameter.make_metavar(context) for word in raw)
+    ]
+    assert wrong == []
+
+
+def test_every_option_says_what_it_does() -> None:
+    assert [f"{name} {one.opts[0]}" for name, one in parameters() if isinstance(one, click.Option) and not one.help] == []
+
+
+def test_every_command_takes_the_options_that_all_share() -> None:
+    shared = {"--json", "--quiet", "--verbose", "--offline", "--no-color", "--yes"}
+    for name in app.COMMANDS:
+        known = {option for command, one in parameters() if command == name for option in one.opts}
+        assert shared <= known, name
