@@ -68,6 +68,7 @@ class NoRoute(ProvisionError):
 
     exit_code = 3
     default_code = "no-route"
+    default_hints = ("`provision plan --explain` with the same options shows every candidate with its reason",)
 
 
 class SourceUnreachable(ProvisionError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,17 +28,26 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
 
 
 @pytest.fixture(autouse=True)
-def _no_outside_world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make programs and sockets raise in unit tests; the markers in `REAL` allow them."""
+def _no_outside_world(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Make programs and sockets raise in unit tests, and give them an empty home; the markers in `REAL` allow what is real."""
     if any(request.node.get_closest_marker(mark) for mark in REAL):
         return
 
-    def refuse(*args: Any, **kwargs: Any) -> NoReturn:
-        raise AssertionError(f"a unit test reached outside: {args!r}")
+    def refused(what: str) -> Callable[..., NoReturn]:
+        def refuse(*args: Any, **kwargs: Any) -> NoReturn:
+            raise AssertionError(f"a unit test reached outside: {what}")
 
-    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
-    monkeypatch.setattr(os, "posix_spawn", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+        return refuse
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refused("a program"))
+    for name in ("system", "fork", "posix_spawn", "posix_spawnp", "execv", "execve"):
+        monkeypatch.setattr(os, name, refused(f"os.{name}"))
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refused(f"a socket's {name}"))
+    monkeypatch.setattr(socket, "getaddrinfo", refused("a name server"))
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("user")))
 
 
 @pytest.fixture

@@ -68,12 +68,16 @@ def _nearest(measured: Collection[int], head_dim: int) -> int:
     return min(measured, key=lambda dim: abs(dim - head_dim))
 
 
+def limited_to(archs: Sequence[str], release: str | None) -> Sequence[str] | None:
+    """Return the archs to whose block shapes a build of ``release`` is limited, None where every shape is compiled."""
+    return archs if release in shapes.RELEASES else None
+
+
 def kernel_cost(kernel: Kernel, release: Release, selection: Selection, archs: Sequence[str]) -> Cost:
     """Return what the unit of ``kernel`` costs when compiled for ``archs``."""
     if release.generation == 1:
         base = _GENERATION_1.get(kernel.direction, _GENERATION_1["bwd"])
         return Cost(base.seconds * len(archs), base.peak_mib)
-    every_shape = release.version not in shapes.RELEASES
-    limited = None if every_shape else archs
+    limited = limited_to(archs, release.version)
     features = selection.kernels.features
     return unit_cost(str(kernel.direction), kernel.head_dim, bool(kernel.causal), features, len(archs), limited)

@@ -13,7 +13,7 @@ from provisioner.cli.options import environments_beginning, speaking
 
 @click.command("activate")
 @click.argument("name", shell_complete=environments_beginning)
-@click.option("--shell", help="bash, zsh, sh, fish or csh; told from $SHELL by default.")
+@click.option("--shell", metavar="SHELL", help="bash, zsh, sh, fish or csh; told from $SHELL by default.")
 @speaking
 def command(name: str, shell: str | None, output: Output, offline: bool, yes: bool) -> None:
     """Print code that activates NAME: use it as `eval "$(provision activate NAME)"`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -96,9 +97,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
     The process ends through ``os._exit`` once one of `LEFT_AT_ONCE` was loaded.
     """
     words = sys.argv[1:] if argv is None else argv
-    code = _guarded(words)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _open_streams()
+    code = _flushed(_guarded(words))
     if LEFT_AT_ONCE & sys.modules.keys():
         if logging := sys.modules.get("logging"):
             logging.shutdown()
@@ -106,10 +106,41 @@ def main(argv: list[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
+def _open_streams() -> None:
+    """Make both streams writable whatever the caller closed, and able to write every letter whatever the locale.
+
+    A letter that the encoding lacks is written as an escape, which in a JSON document means the same letter.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - open to the end
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flushed(code: int) -> int:
+    """Write out what is still buffered and return the exit code; a reader that has left is no error, a full disk is one."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:
+            return code
+        print(f"error[output-lost]: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+    return code
+
+
 def _guarded(words: list[str]) -> int:
     """Run the command; whatever nobody foresaw is said to be a fault of this program, with its traceback under ``-v`` alone."""
+    stdout = sys.stdout
     try:
         return _run(words)
+    except SystemExit as ended:
+        left = sys.stdout is not stdout  # click wraps it and ends with 1 when the reader of our output has left (8.2 to 8.5)
+        return 0 if left or not isinstance(ended.code, int) else ended.code
     except Exception as error:
         import traceback
 

@@ -35,18 +35,25 @@ def _numbers(context: click.Context, parameter: click.Parameter, values: tuple[s
 
 
 @click.command(short_help="Compile flash-attn from source into a wheel.")
-@click.option("--version", "version", default="2.8.3.post2", show_default=True, help="The flash-attn release to build.")
-@click.option("--source", help="Another source tree: a folder, an archive, or a URL (with --sha256). Its own setup.py is run.")
-@click.option("--sha256", help="The hash of --source.")
+@click.option(
+    "--version", "version", default="2.8.3.post2", metavar="VERSION", show_default=True, help="The flash-attn release to build."
+)
+@click.option(
+    "--source",
+    metavar="DIR|FILE|URL",
+    help="Another source tree: a folder, an archive, or a URL (with --sha256). Its own setup.py is run.",
+)
+@click.option("--sha256", metavar="SHA256", help="The hash of --source.")
 @click.option(
     "--adapter",
     type=click.Choice(["aten", "turing109"]),
     help="flash-attn 2's functions for GPUs that it has no kernels for: over PyTorch's kernels, or with Turing's of 1.0.9 compiled in.",
 )
-@click.option("--base-version", help="The flash-attn 2 that --adapter stands for (default: 2.8.3).")
+@click.option("--base-version", metavar="VERSION", help="The flash-attn 2 that --adapter stands for (default: 2.8.3).")
 @click.option(
     "--arch",
     "archs",
+    metavar="sm_XX",
     multiple=True,
     callback=_words,
     help="sm_90 (binary) or compute_75 (PTX); repeatable. Default: this machine's GPUs.",
@@ -56,22 +63,32 @@ def _numbers(context: click.Context, parameter: click.Parameter, values: tuple[s
     type=click.Choice(["full", "unsloth"]),
     help="A kernel set: upstream's, or what Unsloth's models use (the default).",
 )
-@click.option("--head-dims", multiple=True, callback=_numbers, help="Head dims, such as 64,128.")
-@click.option("--dtypes", multiple=True, callback=_words, help="fp16, bf16.")
+@click.option("--head-dims", multiple=True, callback=_numbers, metavar="N,N", help="Head dims, such as 64,128.")
+@click.option("--dtypes", multiple=True, callback=_words, metavar="T,T", help="fp16, bf16.")
 @click.option(
-    "--features", multiple=True, callback=_words, help="backward, varlen, local, softcap, uneven, dropout, alibi, kvcache."
+    "--features",
+    metavar="F,F",
+    multiple=True,
+    callback=_words,
+    help="backward, varlen, local, softcap, uneven, dropout, alibi, kvcache.",
 )
 @click.option(
     "--for-model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take what a model's config.json needs."
 )
-@click.option("--python", "python", type=click.Path(path_type=Path), help="The interpreter with the torch to build for.")
-@click.option("--cuda-home", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The CUDA toolkit to use.")
+@click.option(
+    "--python", "python", type=click.Path(path_type=Path), metavar="PATH", help="The interpreter with the torch to build for."
+)
+@click.option(
+    "--cuda-home", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR", help="The CUDA toolkit to use."
+)
 @click.option("--fetch-compiler", is_flag=True, help="Take the CUDA 13 compiler from the package index.")
-@click.option("--cxx", help="The C++ compiler to use.")
-@click.option("--index-url", help="The package index that has the sdist.")
-@click.option("--jobs", "-j", type=click.IntRange(1), help="At most so many units at once (fewer when memory is short).")
+@click.option("--cxx", metavar="PATH", help="The C++ compiler to use.")
+@click.option("--index-url", metavar="URL", help="The package index that has the sdist.")
+@click.option(
+    "--jobs", "-j", type=click.IntRange(1), metavar="N", help="At most so many units at once (fewer when memory is short)."
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be compiled and what it costs; compile nothing.")
-@click.option("--output-dir", "-o", type=click.Path(file_okay=False, path_type=Path), help="Copy the wheel there.")
+@click.option("--output-dir", "-o", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Copy the wheel there.")
 @mirroring
 @speaking
 def command(*, output: Output, offline: bool, yes: bool, dry_run: bool, output_dir: Path | None, **options: Any) -> None:

@@ -15,7 +15,8 @@ from provisioner.cli.options import speaking
 @click.option(
     "--python",
     "python",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, executable=True, path_type=Path),
+    metavar="PATH",
     help="The interpreter whose packages to look at.",
 )
 @speaking

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -35,6 +36,18 @@ class Output:
     def say(self, text: str = "") -> None:
         """Print text for people: on stdout, or on stderr when stdout carries a document."""
         print(text, file=sys.stderr if self.as_json else sys.stdout)
+
+    def prose(self, line: str) -> None:
+        """Print a line to be read, not to be typed or parsed: a terminal gets it folded between words, under its own text."""
+        width = self.width()
+        self.say(line if width is None else "\n".join(folded(line, width)))
+
+    def width(self) -> int | None:
+        """Return the columns of the terminal that `say` writes to, None where it is none."""
+        import shutil
+
+        stream = sys.stderr if self.as_json else sys.stdout
+        return shutil.get_terminal_size().columns if stream.isatty() else None
 
     def console(self) -> Console:
         """A rich console on the stream of `say`, for tables."""
@@ -73,6 +86,18 @@ class Output:
                 yield
             finally:
                 progress.reporter.reset(token)
+
+
+_LABEL = re.compile(r"(?:\S+(?: \S+)?)?\s{2,}")
+
+
+def folded(line: str, width: int) -> list[str]:
+    """Return ``line`` as lines of at most ``width`` columns where words allow; what follows a label stays to its right."""
+    import textwrap
+
+    label = _LABEL.match(line)
+    indent = " " * min(label.end() if label else 0, width // 2)
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
@@ -134,7 +159,8 @@ def show_error(error: ProvisionError, *, as_json: bool, exit_code: int | None = 
         from provisioner.codec import SCHEMA, to_json
 
         stated = error.to_dict() if exit_code is None else {**error.to_dict(), "exit_code": exit_code}
-        sys.stdout.write(to_json({"schema": SCHEMA, "error": stated}))
+        with suppress(OSError):  # a full disk or a reader that has left: stderr still tells
+            sys.stdout.write(to_json({"schema": SCHEMA, "error": stated}))
     lines = [f"error[{error.code}]: {error.what}"]
     if error.why:
         lines.append(f"  why:  {error.why}")

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 @click.option("-o", "--lock-out", type=click.Path(path_type=Path), metavar="FILE", help="Write the lock there as well.")
 @click.option("--channel", "channels", multiple=True, metavar="NAME|URL|PATH", help="Use this conda channel (repeatable).")
 @click.option("--cuda-toolkit", metavar="DIR|index", help="Compile with this toolkit; `index` takes the package index's.")
-@click.option("--jobs", type=click.IntRange(1), help="Compile at most this many units at a time (fewer if memory is short).")
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N", help="Compile at most this many units at a time (fewer if memory is short)."
+)
 @selecting
 @mirroring
 @speaking
@@ -83,7 +85,7 @@ def command(
         plan = locked.plan if locked else _plan(machine, selection)
         if not output.as_json and not output.quiet:
             for line in _foreign_lines(locked) if locked and locked.made_by != "provision" else plan_lines(machine, plan):
-                output.say(line)
+                output.prose(line)
         if not dry_run:
             for warning in check_machine(plan, machine, toolkit=cuda_toolkit):
                 progress.note(warning)

@@ -14,7 +14,8 @@ from provisioner.cli.options import speaking
 @click.option(
     "--python",
     "python",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, executable=True, path_type=Path),
+    metavar="PATH",
     help="The interpreter whose packages to look at.",
 )
 @speaking
@@ -31,4 +32,4 @@ def command(python: Path | None, output: Output, offline: bool, yes: bool) -> No
         output.document(machine=machine)
         return
     for line in machine_lines(machine):
-        output.say(line)
+        output.prose(line)

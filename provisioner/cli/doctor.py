@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     help="Read a pasted report (any mixture of tools' output, or torch's memory snapshot) from FILE, or from stdin with -.",
 )
 @click.option(
-    "--python", "python", type=click.Path(dir_okay=False, path_type=Path), help="The interpreter of the environment to examine."
+    "--python",
+    "python",
+    metavar="PATH",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The interpreter of the environment to examine.",
 )
 @click.option("--pid", type=click.IntRange(1), metavar="PID", help="Say what a running process does or waits for.")
 @click.option("--fix", is_flag=True, help="Show the repairs, ask, apply them, and examine again.")

@@ -52,9 +52,13 @@ def memory_options(function: F) -> F:
     @click.option(
         "--model", metavar="CONFIG", help="Also predict a training run of this model: its config.json, folder, or cached name."
     )
-    @click.option("--batch", type=click.IntRange(1), default=1, help="Sequences per step and GPU (1).")
-    @click.option("--length", type=click.IntRange(1), default=2048, help="Tokens per sequence, padding included (2048).")
-    @click.option("--lora-rank", type=click.IntRange(0), default=16, help="Rank of LoRA, 0 for full fine-tuning (16).")
+    @click.option("--batch", metavar="N", type=click.IntRange(1), default=1, help="Sequences per step and GPU (1).")
+    @click.option(
+        "--length", metavar="N", type=click.IntRange(1), default=2048, help="Tokens per sequence, padding included (2048)."
+    )
+    @click.option(
+        "--lora-rank", metavar="N", type=click.IntRange(0), default=16, help="Rank of LoRA, 0 for full fine-tuning (16)."
+    )
     @click.option(
         "--weights", type=click.Choice(["4bit", "8bit", "16bit"]), help="How the weights are loaded (4bit; 16bit with rank 0)."
     )
@@ -68,7 +72,11 @@ def memory_options(function: F) -> F:
         "--loss", type=click.Choice(["fused", "full"]), default="fused", help="Logits in chunks, or all at once (fused)."
     )
     @click.option(
-        "--vllm-share", type=click.FloatRange(0, 1), default=0.0, help="gpu_memory_utilization under fast_inference (none)."
+        "--vllm-share",
+        metavar="SHARE",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        help="gpu_memory_utilization under fast_inference (none).",
     )
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.option("--against", metavar="PYTHON|ENV", help="Link against the torch of this environment, without importing it.")
 @click.option("--gpu", "gpus", multiple=True, metavar="CC", help="Judge for this compute capability (9.0, sm_90); repeatable.")
 @click.option("--here", is_flag=True, help="Judge for the GPUs of this machine.")
-@click.option("--package", default="flash-attn", show_default=True, help="The distribution to look at in an environment.")
+@click.option(
+    "--package", metavar="NAME", default="flash-attn", show_default=True, help="The distribution to look at in an environment."
+)
 @speaking
 def command(
     *,

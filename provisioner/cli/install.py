@@ -30,7 +30,7 @@ from provisioner.cli.sources import mirroring
 @click.option("--features", metavar="F,F", help="Compile these features only.")
 @click.option("--allow-community", is_flag=True, help="Accept wheels that third parties built.")
 @click.option("--cuda-toolkit", metavar="DIR", help="Compile with this toolkit.")
-@click.option("--jobs", type=click.IntRange(1), help="Compile at most this many units at a time.")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Compile at most this many units at a time.")
 @click.option("--no-verify", is_flag=True, help="Do not check the result.")
 @click.option("--dry-run", is_flag=True, help="Say what would be installed.")
 @mirroring
@@ -80,7 +80,7 @@ def command(
         plan = plan_beside(machine, request, load_catalog(wheelhouse=paths.wheelhouse_dir()))
         if not output.as_json and not output.quiet:
             for line in plan_lines(machine, plan):
-                output.say(line)
+                output.prose(line)
         done = None
         if not dry_run:
             done = install(target, plan, machine, settings, verify=not no_verify, toolkit=cuda_toolkit, jobs=jobs)

@@ -75,11 +75,14 @@ def _show_all(output: Output) -> None:
         return
     from rich.table import Table
 
-    shown = Table("table", "rows", "read on", "source")
+    shown = Table(box=None, pad_edge=False)
+    for column in ("table", "rows", "read on", "source"):
+        shown.add_column(column, overflow="fold", no_wrap=column == "read on")
     for name, one in known:
         shown.add_row(name, str(len(one.rows)), one.date, one.source)
     output.console().print(shown)
-    output.say(
+    output.say()
+    output.prose(
         f"Wheel index ({wheels['origin']}) of {wheels['date']}: {wheels['wheels']} wheels, {wheels['official']} official, "
         f"{wheels['hashed']} with sha256."
     )
@@ -93,9 +96,9 @@ def _show_rows(output: Output, name: str) -> None:
     if output.as_json:
         output.document(table=name, note=found.note, rows=rows)
         return
-    output.say(f"{name}: {found.source} (read on {found.date})")
+    output.prose(f"{name}: {found.source} (read on {found.date})")
     if found.note:
-        output.say(found.note)
+        output.prose(found.note)
     for row in found.rows:
         output.say("  " + "  ".join(f"{key}={_text(value)}" for key, value in row.items() if value is not None))
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
 from provisioner.codec import to_builtins
+
+if TYPE_CHECKING:
+    from provisioner.environments.store import Environment
+
+COLUMNS = ("name", "recipe", "python", "torch", "cuda", "flash-attn", "proved", "prefix")
 
 
 @click.command("list")
@@ -27,22 +35,31 @@ def command(output: Output, offline: bool, yes: bool) -> None:
     if not environments:
         output.say(f"no environments in {paths.envs_dir()}; make one: provision create unsloth_env")
         return
-    from rich.table import Table
+    for line in lines(environments, output.width()):
+        output.say(line)
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "recipe", "python", "torch", "cuda", "flash-attn", "proved", "prefix"):
-        table.add_column(column, no_wrap=True)
-    for item in environments:
-        plan, receipt = item.manifest.plan, item.manifest.receipt
-        proved = "not run" if receipt is None else "yes" if receipt.passed else "no"
-        table.add_row(
-            item.name,
-            "+".join((plan.recipe, *plan.overlays)),
-            plan.python,
-            plan.torch,
-            plan.cuda or "-",
-            plan.flash_attn.version if plan.flash_attn else f"- ({plan.attention})",
-            proved,
-            str(item.prefix),
-        )
-    output.console().print(table)
+
+def lines(environments: Sequence[Environment], width: int | None = None) -> Iterator[str]:
+    """Yield the table of environments; where it is wider than ``width``, each prefix gets a line of its own."""
+    table = [COLUMNS, *(_row(item) for item in environments)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(COLUMNS))]
+    below = width is not None and sum(widths) + 2 * len(COLUMNS) > width
+    for row in table:
+        padded = [text.ljust(wide) for text, wide in zip(row, widths, strict=True)]
+        yield "  ".join(padded[:-1] if below else padded).rstrip()
+        if below and row is not COLUMNS:
+            yield f"  {row[-1]}"
+
+
+def _row(environment: Environment) -> tuple[str, ...]:
+    plan, receipt = environment.manifest.plan, environment.manifest.receipt
+    return (
+        environment.name,
+        "+".join((plan.recipe, *plan.overlays)),
+        plan.python,
+        plan.torch,
+        plan.cuda or "-",
+        plan.flash_attn.version if plan.flash_attn else f"- ({plan.attention})",
+        "not run" if receipt is None else "yes" if receipt.passed else "no",
+        str(environment.prefix),
+    )

@@ -38,7 +38,15 @@ def writing(function: F) -> F:
     return _stacked(
         function,
         (
-            click.option("-o", "--output-file", type=PATH, default="conda-lock.yml", show_default=True, metavar="FILE"),
+            click.option(
+                "-o",
+                "--output-file",
+                type=PATH,
+                default="conda-lock.yml",
+                show_default=True,
+                metavar="FILE",
+                help="Where to write.",
+            ),
             click.option("--format", "formats", type=FORMATS, multiple=True, help="Write this beside FILE as well (repeatable)."),
             click.option("--from", "source", type=PATH, metavar="LOCK", help="Resolve nothing: write the formats of this lock."),
         ),

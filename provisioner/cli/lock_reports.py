@@ -37,7 +37,7 @@ def written(results: Sequence[tuple[Machine, Plan, Lock]], files: Sequence[tuple
         return 0
     for machine, plan, _ in results:
         for line in plan_lines(machine, plan):
-            output.say(line)
+            output.prose(line)
     for path, lock in files:
         conda = sum(package.manager == "conda" for package in lock.packages)
         named = f" for {', '.join(map(str, targets(lock)))}" if len(results) > 1 else ""

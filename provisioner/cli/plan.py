@@ -46,11 +46,11 @@ def command(selection: Selection, explain: bool, output: Output, offline: bool, 
     from provisioner.cli.plan_text import candidate_lines, plan_lines
 
     for line in plan_lines(selection.machine, plan):
-        output.say(line)
+        output.prose(line)
     if explain:
         output.say()
         for line in candidate_lines(plan.candidates):
-            output.say(line)
+            output.prose(line)
 
 
 def _say_candidates(output: Output, stated: list[dict[str, object]]) -> None:

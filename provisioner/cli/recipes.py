@@ -24,7 +24,7 @@ def command() -> None:
     """List, show and check recipes."""
 
 
-@command.command("list")
+@command.command("list", short_help="List the recipes.")
 @folders
 @speaking
 def list_recipes(recipe_dirs: tuple[Path, ...], output: Output, offline: bool, yes: bool) -> None:
@@ -38,7 +38,7 @@ def list_recipes(recipe_dirs: tuple[Path, ...], output: Output, offline: bool, y
     for recipe in recipes:
         match = recipe.match
         machines = match.compute_capability or (f"WSL {match.wsl}" if match.wsl else "no NVIDIA GPU")
-        output.say(f"{recipe.name:<10}{machines:<16}{recipe.title}")
+        output.prose(f"{recipe.name:<10}{machines:<16}{recipe.title}")
 
 
 @command.command("show")
@@ -60,12 +60,12 @@ def show_recipe(name: str, recipe_dirs: tuple[Path, ...], output: Output, offlin
         trust = f" [{', '.join(stack.trust)}]" if list(stack.trust) == ["community"] else ""
         xformers = f", xformers {stack.xformers}" if stack.xformers else ""
         pythons = "/".join(stack.pythons)
-        output.say(f"{number:>3}  {stack.route:<7}torch {stack.torch} {cuda}, {flash}{trust}{xformers}, Python {pythons}")
+        output.prose(f"{number:>3}  {stack.route:<7}torch {stack.torch} {cuda}, {flash}{trust}{xformers}, Python {pythons}")
     for note in recipe.attention.notes:
-        output.say(f"  - {note}")
+        output.prose(f"  - {note}")
 
 
-@command.command("check")
+@command.command("check", short_help="Check recipe files.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @speaking
 def check_recipes(files: tuple[Path, ...], output: Output, offline: bool, yes: bool) -> None:
@@ -77,7 +77,7 @@ def check_recipes(files: tuple[Path, ...], output: Output, offline: bool, yes: b
         output.document(recipes=reports)
     else:
         for path, problems in reports.items():
-            output.say(f"{path}: {'good' if not problems else f'{len(problems)} problems'}")
+            output.say(f"{path}: {'good' if not problems else 'not good'}")
             for problem in problems:
                 output.say(f"  - {problem}")
     if any(reports.values()):

@@ -25,7 +25,9 @@ def command(name: str, output: Output, offline: bool, yes: bool) -> None:
             raise UsageError(
                 f"remove {name!r} needs an answer, and there is no terminal to ask", hints=[f"provision remove {name} --yes"]
             )
-        click.confirm(f"delete {environment.prefix}?", abort=True, err=True)
+        if not click.confirm(f"delete {environment.prefix}?", err=True):
+            output.say(f"{name} is kept")
+            return
     store.remove(name)
     if output.as_json:
         output.document(removed=name)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 @click.option("--python", type=click.Path(path_type=Path), help="The interpreter of the environment, instead of a name.")
 @click.option("--quick", "mode", flag_value="quick", default="quick", help="Each kernel and feature once (the default).")
 @click.option("--full", "mode", flag_value="full", help="Crossed over head dims, dtypes, grouping and lengths.")
-@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds for the checks of one GPU.")
-@click.option("--check-timeout", type=click.FloatRange(min=1), help="Seconds for one check; a longer one is a hang.")
+@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=1), help="Seconds for the checks of one GPU.")
+@click.option(
+    "--check-timeout", metavar="SECONDS", type=click.FloatRange(min=1), help="Seconds for one check; a longer one is a hang."
+)
 @click.option("--speed/--no-speed", default=True, help="Whether to time attention (not while others use the GPU).")
 @click.option("--need-gpu", is_flag=True, help="Fail where torch sees no GPU.")
 @click.option(

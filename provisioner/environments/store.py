@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner import paths
+from provisioner import paths, progress
 from provisioner.environments.manifest import FOLDER, Manifest, manifest_path, read_manifest, write_manifest
 from provisioner.errors import Busy, ProvisionError, UsageError
 
@@ -118,6 +118,7 @@ def new_generation(name: str) -> Iterator[Generation]:
         yield generation
     finally:
         if not generation.committed:
+            progress.note("removing what is half-made …")  # gigabytes: on a slow disk this takes a while
             delete_prefix(generation.prefix)
 
 

@@ -54,7 +54,7 @@ def assemble(
         cxx_standard=cxx_standard(draft) if draft.compiles else None,
         activation={**activation, **draft.stack.activation},
         driver_floor=driver_floor(here, draft),
-        estimates=estimates(here, draft, kernels, len(archs)),
+        estimates=estimates(here, draft, kernels, archs),
         notes=tuple(dict.fromkeys(notes(machine, request, catalog, judgement, draft))),
         candidates=candidates,
     )

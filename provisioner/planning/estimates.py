@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from provisioner.planning.kernels import TURING_MEMORY_MIB, TURING_SECONDS, UNIT_MEMORY_MIB, build_seconds
@@ -25,7 +26,7 @@ UNPACKED = 1.9
 """Bytes on disk per byte downloaded (7.4 GB from 3.97 GiB, same install)."""
 
 
-def estimates(situation: Situation, draft: Draft, kernels: KernelSelection | None, archs: int) -> Estimates:
+def estimates(situation: Situation, draft: Draft, kernels: KernelSelection | None, archs: Sequence[str]) -> Estimates:
     """Return the estimates of a chosen draft; build figures only where something is compiled."""
     download = draft.torch.size_mib or 800
     download += CUDA_LIBRARIES_MIB if draft.torch.cuda else 0
@@ -43,6 +44,6 @@ def estimates(situation: Situation, draft: Draft, kernels: KernelSelection | Non
     return Estimates(
         download_mib=download,
         disk_mib=round(download * UNPACKED) + 1024,
-        build_cpu_seconds=build_seconds(kernels, archs),
+        build_cpu_seconds=build_seconds(kernels, archs, draft.version),
         build_memory_mib=UNIT_MEMORY_MIB,
     )

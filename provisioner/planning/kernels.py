@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from provisioner.building.costs import HOST, unit_cost
+from collections.abc import Sequence
+
+from provisioner.building.costs import HOST, LINK, STUBS, limited_to, unit_cost
 from provisioner.errors import UsageError
 from provisioner.planning.values import DTYPES, FEATURES, HEAD_DIMS, KernelSelection
 
@@ -28,9 +30,6 @@ sm_75, nvcc 13.0.88, measured 2026-11-24)."""
 
 TURING_MEMORY_MIB = 2150
 """Most memory in use while they are compiled, the binding included, which takes more than the kernels' 840 (2026-11-25)."""
-
-MASKS = 2
-"""Units come once with and once without the causal mask."""
 
 
 def kernel_selection(
@@ -70,17 +69,13 @@ def _passes(kernels: KernelSelection) -> list[str]:
     return [name for name, feature in needed.items() if feature is None or feature in kernels.features]
 
 
-def unit_count(kernels: KernelSelection) -> int:
-    """Return the number of CUDA translation units: passes × masks × head dims × dtypes (6 for one of each)."""
-    return len(_passes(kernels)) * MASKS * len(kernels.head_dims) * len(kernels.dtypes)
-
-
-def build_seconds(kernels: KernelSelection, archs: int) -> int:
-    """Return the CPU-seconds to compile a selection for so many architectures (each is a further device pass)."""
+def build_seconds(kernels: KernelSelection, archs: Sequence[str], release: str | None) -> int:
+    """Return the CPU-seconds to compile a selection of ``release`` for ``archs`` (each is a further device pass)."""
+    passes, limited = max(len(archs), 1), limited_to(archs, release)
     costs = [
-        unit_cost(name, dim, causal, kernels.features, max(archs, 1))
+        unit_cost(name, dim, causal, kernels.features, passes, limited)
         for name in _passes(kernels)
         for dim in kernels.head_dims
         for causal in (False, True)
     ]
-    return round(sum(cost.seconds for cost in costs) * len(kernels.dtypes) + HOST.seconds)
+    return round(sum(cost.seconds for cost in costs) * len(kernels.dtypes) + HOST.seconds + STUBS.seconds + LINK.seconds)

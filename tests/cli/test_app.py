@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from provisioner.cli import app
@@ -93,3 +94,104 @@ def test_the_module_and_the_script_are_the_same_command() -> None:
     assert (
         subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60).stdout == provision("--version").stdout
     )
+
+
+@pytest.mark.parametrize("words", ["list", "knowledge show gpus", "plan --gpu v100 --explain --json", "--help"])
+def test_a_reader_that_leaves_early_gets_exit_0(words: str) -> None:
+    shell = f"set -o pipefail; {sys.executable} -m provisioner {words} | head -c 1 >/dev/null"
+    run = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-"])
+def test_closed_streams_change_no_exit_code(closed: str) -> None:
+    for words, code in (("list", 0), ("list --json", 0), ("activate nothing", 2)):
+        run = subprocess.run(["bash", "-c", f"{sys.executable} -m provisioner {words} {closed}"], capture_output=True, timeout=60)
+        assert run.returncode == code
+        assert b"Traceback" not in run.stderr
+
+
+def test_a_full_disk_behind_stdout_is_an_error_without_traceback() -> None:
+    run = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m provisioner list --json >/dev/full"], capture_output=True, text=True
+    )
+    assert run.returncode not in (0, 1)
+    assert run.stderr.startswith("error[")
+    assert "Traceback" not in run.stderr
+
+
+def test_an_encoding_without_our_letters_still_gets_every_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    run = provision("knowledge", "show", "flash_attn", "--json")
+    assert run.returncode == 0
+    assert "≤" in json.dumps(json.loads(run.stdout), ensure_ascii=False)
+    assert provision("knowledge", "show", "flash_attn").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["plan", "--gpus", "h100"], ["--json", "detect"], ["plan", "--backend", "x"], ["recipes", "show"]]
+)
+def test_a_wrong_command_line_has_the_shape_of_every_error(words: list[str]) -> None:
+    run = provision(*words, "--json")
+    error = json.loads(run.stdout)["error"]
+    assert run.returncode == error["exit_code"] == 2
+    assert run.stderr.startswith("error[usage]: ")
+    assert f"next: {error['hints'][0]}" in run.stderr
+
+
+def test_an_unforeseen_fault_is_said_to_be_ours_and_shows_where_on_demand() -> None:
+    code = "from provisioner.cli import app\ndef fail(words): raise KeyError('x')\napp._run = fail\napp.main({words})"
+    for words, shown in ((["list", "--json"], False), (["list", "-v"], True)):
+        run = subprocess.run([sys.executable, "-c", code.format(words=words)], capture_output=True, text=True, timeout=60)
+        assert run.returncode == app.EXIT_FAULT
+        assert "a fault of provision, not of what you asked" in run.stderr
+        assert ("Traceback" in run.stderr) is shown
+
+
+def test_verbose_says_what_ran_but_no_password(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from provisioner import process, progress
+
+    said: list[str] = []
+    token = progress.detailed.set(said.append)
+    try:
+        process.run([sys.executable, "-c", "", "https://user:secret@index.example/simple"], timeout=30)
+        process.run(["/no/such/program"], timeout=30)
+    finally:
+        progress.detailed.reset(token)
+    assert len(said) == 2
+    assert "exit 0" in said[0]
+    assert "https://…@index.example/simple" in said[0]
+    assert "did not start" in said[1]
+
+
+def parameters() -> list[tuple[str, click.Parameter]]:
+    found: list[tuple[str, click.Parameter]] = []
+    for name in app.COMMANDS:
+        command = app.provision.get_command(click.Context(app.provision), name)
+        assert command is not None
+        several = command.commands.values() if isinstance(command, click.Group) else [command]
+        found += [(name, parameter) for one in several for parameter in one.params]
+    return found
+
+
+def test_help_speaks_of_versions_and_numbers_not_of_types() -> None:
+    raw = ("TEXT", "INTEGER", "FLOAT", "RANGE", "UNPROCESSED")
+    context = click.Context(app.provision)
+    wrong = [
+        f"{name} {parameter.opts[0]}"
+        for name, parameter in parameters()
+        if isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.count
+        if any(word in parameter.make_metavar(context) for word in raw)
+    ]
+    assert wrong == []
+
+
+def test_every_option_says_what_it_does() -> None:
+    assert [f"{name} {one.opts[0]}" for name, one in parameters() if isinstance(one, click.Option) and not one.help] == []
+
+
+def test_every_command_takes_the_options_that_all_share() -> None:
+    shared = {"--json", "--quiet", "--verbose", "--offline", "--no-color", "--yes"}
+    for name in app.COMMANDS:
+        known = {option for command, one in parameters() if command == name for option in one.opts}
+        assert shared <= known, name

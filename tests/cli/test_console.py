@@ -1,14 +1,18 @@
-"""What a long task shows in a terminal and in a log."""
+"""What a person reads: a long task in a terminal and in a log; text folded under its label on a terminal, whole in a pipe."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from provisioner import progress
 from provisioner.cli import console
-from provisioner.cli.console import Output
+from provisioner.cli.console import Output, folded
+
+NOTE = "note         Unsloth uses flash-attn only from compute capability 8.0 on and takes xformers here: the normal state."
 
 
 def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +31,28 @@ def test_a_quiet_run_says_nothing(capsys: pytest.CaptureFixture[str], monkeypatc
     with Output(quiet=True).progress(), progress.task("compiling", total=2) as task:
         task.advance()
     assert capsys.readouterr().err == ""
+
+
+def test_a_long_fact_stays_right_of_its_label() -> None:
+    lines = folded(NOTE, 60)
+    assert lines[0].startswith("note         Unsloth uses")
+    assert all(line.startswith(" " * 13) and not line.startswith(" " * 14) for line in lines[1:])
+    assert len(lines) == 3
+
+
+def test_a_path_is_never_cut() -> None:
+    path = "/home/somebody/" + "very/" * 20 + "long"
+    assert any(path in line for line in folded(f"environment  {path}", 60))
+
+
+@given(st.text(st.sampled_from("ab -./  "), max_size=200), st.integers(20, 120))
+def test_folding_loses_no_word(line: str, width: int) -> None:
+    assert " ".join(folded(line, width)).split() == line.split()
+
+
+def test_a_pipe_gets_the_line_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().prose(NOTE * 3)
+    Output(as_json=True).prose(NOTE)
+    caught = capsys.readouterr()
+    assert caught.out == NOTE * 3 + "\n"
+    assert caught.err == NOTE + "\n"
