@@ -230,6 +230,8 @@ def _packages(here: Situation, draft: Draft, request: Request) -> Iterator[str]:
     elif draft.stack.trimmed and here.glibc and here.glibc < (2, 28):
         have = ".".join(str(number) for number in here.glibc)
         yield f"glibc {have}: xformers has no wheel below 2.28, so Unsloth is left out; a container with a newer system serves it."
+    elif draft.stack.trimmed and not request.only_flash_attn:
+        yield f"torch {draft.torch.torch} is older than Unsloth takes (2.4), so Unsloth is left out."
     if here.processor == "aarch64" and not here.jetson and draft.torch.cuda:
         yield "xformers has no aarch64 wheels, and Unsloth does not ask for it there."
     if here.backend == "venv" and draft.torch.cuda and here.compilers == () and draft.route is not Route.SOURCE:

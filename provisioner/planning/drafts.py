@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.planning import adapters
 from provisioner.planning.numbers import covers, minor, numbers
-from provisioner.planning.recipe import DEFAULT_TRUST, Stack
+from provisioner.planning.recipe import DEFAULT_TRUST, UNSLOTH_TORCH, Stack
 from provisioner.planning.stock import AdapterStock, Draft, ReleaseStock, TorchStock, WheelStock
 from provisioner.planning.values import Request, Route, Trust
 
@@ -99,13 +99,15 @@ def _adapters(catalog: Catalog, stack: Stack) -> Iterator[tuple[AdapterStock, in
 def pinned(catalog: Catalog, request: Request, stacks: Sequence[Stack], processor: str) -> Iterator[Draft]:
     """Yield drafts beyond a recipe's own stacks, for versions that the user names: any torch build with any flash-attn of the recipe's routes.
 
-    They stand behind the recipe's own.
+    They stand behind the recipe's own. A torch that is too old for Unsloth is considered only where it is named.
     """
     python = minor(request.python) if request.python else None
     known = {(stack.route, stack.torch, stack.cuda) for stack in stacks if python is None or python in stack.pythons}
     kernels = adapters.offered(tuple(version for stack in stacks if stack.route is Route.SHIM for version in stack.flash_attn))
     place = len(stacks)
     for torch in catalog.torch_builds(request.torch, request.cuda, processor):
+        if request.torch is None and numbers(torch.torch) < UNSLOTH_TORCH:
+            continue
         for route in pinned_routes(stacks, torch):
             new = (route, torch.torch, torch.cuda) not in known
             if new or (request.flash_attn and route is not Route.NONE):
@@ -142,7 +144,7 @@ def derived(catalog: Catalog, torch: TorchStock, route: Route, request: Request,
         triton=partner.triton,
         torch_index=None,
         trust=(*DEFAULT_TRUST, Trust.COMMUNITY),
-        trimmed=numbers(torch.torch) < (2, 4),
+        trimmed=numbers(torch.torch) < UNSLOTH_TORCH,
     )
 
 

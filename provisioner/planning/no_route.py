@@ -41,6 +41,7 @@ EASIEST_FIRST = (
     "compiler-missing",
     "host-compiler-too-new",
     "python-unavailable",
+    "unsloth-unsupported",
     "build-not-asked",
     "build-not-allowed",
     "hash-unknown",
@@ -134,6 +135,8 @@ def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Ju
         machine, replace(request, build=BuildChoice.ALWAYS), catalog
     ):
         yield "allow compiling: --build"
+    if "unsloth-unsupported" in counts and would_plan(machine, replace(request, only_flash_attn=True), catalog):
+        yield "leave Unsloth out: --only flash-attn"
     if "community-not-allowed" in counts and would_plan(machine, replace(request, allow_community=True), catalog):
         yield "accept wheels that others built: --allow-community"
     if "driver-too-old" in counts:

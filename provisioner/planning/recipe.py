@@ -18,6 +18,9 @@ RECIPE_SCHEMA = 1
 
 DEFAULT_TRUST = (Trust.WHEELHOUSE, Trust.OFFICIAL, Trust.INDEX)
 
+UNSLOTH_TORCH = (2, 4)
+"""Unsloth needs torch 2.4 (requirements of 2026.10.9, read 2026-11-24)."""
+
 _CONDITION = re.compile(r"(>=|<=|==|<|>)\s*(\d{1,2}\.\d)")
 
 
@@ -99,6 +102,10 @@ class Recipe(msgspec.Struct, frozen=True):
     overlay: bool = False
     allow_community: bool = False
     activation: dict[str, str] = {}
+
+    def installs(self, package: str) -> bool:
+        """Say whether its requirements name a package."""
+        return any(re.fullmatch(rf"{package}\b[^a-z0-9_-]*.*", text) for text in self.packages.requirements)
 
     def suits(self, capability: ComputeCapability) -> bool:
         """Say whether the recipe is for a GPU of this compute capability."""

@@ -13,7 +13,7 @@ from provisioner.planning.build_rules import build_rule, not_compilable, nvcc_ru
 from provisioner.planning.driver_rules import compiles_ptx, driver_objection, jit_covered, uncovered, wheel_driver
 from provisioner.planning.kernels import UNSLOTH, lacking
 from provisioner.planning.numbers import numbers
-from provisioner.planning.recipe import satisfies
+from provisioner.planning.recipe import UNSLOTH_TORCH, satisfies
 from provisioner.planning.values import BuildChoice, Request, Route, Trust
 from provisioner.planning.verdict import Verdict
 
@@ -120,10 +120,6 @@ def glibc_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     if stack.xformers and situation.processor == "x86_64" and situation.gpu_needed and have < XFORMERS_GLIBC:
         return _glibc(f"xformers {stack.xformers}", XFORMERS_GLIBC, have)
     return None
-
-
-UNSLOTH_TORCH = (2, 4)
-"""Unsloth needs torch 2.4 (requirements of 2026.10.9)."""
 
 
 def source_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
