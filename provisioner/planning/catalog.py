@@ -61,9 +61,12 @@ class Catalog:
         for draft in found:
             fault = flaw(draft, request, self, processor, unsloth=unsloth)
             group = groups.setdefault((id(draft.stack), draft.route, None if draft.wheel else draft.version), len(groups))
-            known = unique.get(draft.id)
-            if known is None or (known.flaw is not None and fault is None):  # one wheel may stand in two stacks
-                unique[draft.id] = structs.replace(draft, flaw=fault, group=group)
+            name, known = draft.id, unique.get(draft.id)
+            if known is not None and known.torch is not draft.torch:  # one wheel may go with two builds of a torch
+                name = f"{draft.id}/torch{drafts.torch_label(draft.torch)}"
+                known = unique.get(name)
+            if known is None or (known.flaw is not None and fault is None):
+                unique[name] = structs.replace(draft, id=name, flaw=fault, group=group)
         return list(unique.values())
 
     def torch(self, stack: Stack, processor: str) -> TorchStock | None:

@@ -65,7 +65,8 @@ class Stack(msgspec.Struct, frozen=True):
 
     ``pythons`` and ``flash_attn`` are in the order of preference; with route ``shim`` they are the adapter's (``2.8.3+aten``), and the stack
     serves without it too where the adapter does not suit. ``torch_index`` None means: the index that knowledge names
-    for this build. ``trimmed`` leaves Unsloth and its packages out. ``torch_archs`` state a torch that knowledge does not know.
+    for this build. ``trimmed`` leaves Unsloth and its packages out. ``torch_archs`` state a torch that knowledge does not know;
+    ``l4t`` is the major release of Jetson Linux that it is built for.
     """
 
     route: Route
@@ -78,6 +79,7 @@ class Stack(msgspec.Struct, frozen=True):
     torch_index: str | None = None
     torch_archs: tuple[str, ...] = ()
     platform: str | None = None
+    l4t: int | None = None
     trust: tuple[Trust, ...] = DEFAULT_TRUST
     not_on: str | None = None
     not_on_reason: str | None = None

@@ -87,6 +87,17 @@ def route_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     return None
 
 
+def jetpack_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Is the board's Jetson Linux the one that torch is built for: its C library, Python and CUDA are the board's (jetson-ai-lab, one index each)."""
+    wanted, have = draft.stack.l4t, numbers(situation.l4t or "")
+    if wanted is None or not have or have[0] == wanted:
+        return None
+    text = (
+        f"torch {draft.torch.torch} from {draft.torch.index} is built for Jetson Linux {wanted}; this board has {situation.l4t}"
+    )
+    return Verdict("jetpack", text)
+
+
 def adapter_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
     """The adapter beside a GPU of compute capability 8.0 or newer: there Unsloth and xformers would take it in place of better kernels.
 
@@ -176,6 +187,7 @@ STACK_RULES = (
     torch_rule,
     triton_rule,
     release_rule,
+    jetpack_rule,
     adapter_rule,
     route_rule,
     driver_rule,
