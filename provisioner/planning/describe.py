@@ -180,10 +180,11 @@ def _gpus(machine: Machine, judgement: Judgement, draft: Draft) -> Iterator[str]
                 f"{here.key.sm} decides here. For flash-attn on {', '.join(cc.sm for cc in better)}, plan for those alone "
                 f"(--gpu {better[0].sm}) and show only them to the program with CUDA_VISIBLE_DEVICES."
             )
-            if draft.route is Route.NONE:
+            if draft.route is Route.NONE and draft.stack.flash_attn:
+                base = draft.stack.flash_attn[0].partition("+")[0]
                 yield (
-                    "flash-attn's 2.x functions on all of them come with the adapter (--flash-attn 2.8.3). It is not the default here: Unsloth "
-                    "would run it on the newer GPU in place of xformers, and fail there where a model softcaps (Gemma 2)."
+                    f"flash-attn's 2.x functions on all of them come with the adapter (--flash-attn {base}). It is not the default here: Unsloth "
+                    "would run it on the newer GPU in place of what runs now, and fail there where a model softcaps (Gemma 2)."
                 )
     for name in sorted({gpu.name or "a GPU" for gpu in nvidia(machine) if gpu.compute_capability is None}):
         yield f"The compute capability of {name} is not known; the plan is for the other GPUs. State it with --gpu sm_XX."
@@ -247,7 +248,13 @@ def _packages(here: Situation, draft: Draft, request: Request) -> Iterator[str]:
         yield f"torch {draft.torch.torch} is older than Unsloth takes (2.4), so Unsloth is left out."
     if here.processor == "aarch64" and not here.jetson and draft.torch.cuda:
         yield "xformers has no aarch64 wheels, and Unsloth does not ask for it there."
-    if here.backend == "venv" and draft.torch.cuda and here.compilers == () and draft.route is not Route.SOURCE:
+    if (
+        here.backend == "venv"
+        and draft.torch.cuda
+        and here.gpu_needed
+        and here.compilers == ()
+        and draft.route is not Route.SOURCE
+    ):
         yield "Triton compiles a small C helper at run time: install gcc."
     if here.key.major == 7 and here.key.minor == 0 and draft.torch.cuda and numbers(draft.torch.torch) >= (2, 8):
         yield "Triton's authors support compute capability 8.0 and newer; it still compiles for sm_70 but is not tested there."

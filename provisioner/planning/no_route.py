@@ -165,7 +165,7 @@ def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Ju
     if "build-asked" in counts and VOLTA in here.capabilities:
         yield "a source tree that you know to hold Volta kernels: provision build --source TREE --arch sm_70"
     if "no-kernels-for-gpu" in counts and here.key.major < 8:
-        yield "leave --build, --flash-attn and the kernel options away: Unsloth runs on xformers here, beside the 2.x adapter"
+        yield "leave --build, --flash-attn and the kernel options away: Unsloth needs no flash-attn below compute capability 8.0"
 
 
 def _without(request: Request, *pins: str) -> Request:

@@ -194,3 +194,23 @@ def test_a_recipe_named_on_a_machine_without_a_gpu_means_its_gpu(plan: Callable[
     assert (chosen.flash_attn is not None, chosen.xformers is not None, chosen.driver_floor is not None) == (True, True, True)
     assert any(f"compute capability {capability}" in note for note in chosen.notes)
     assert plan(machine(""), recipe="cpu").gpu_classes == ()
+
+
+def test_the_adapter_that_a_note_offers_can_be_had_as_it_says(plan: Callable[..., Plan]) -> None:
+    """Beside xformers 0.0.29.post3 (torch 2.6) the adapter stands for 2.7.2, beside newer ones for 2.8.x."""
+    for driver in ("510.54", "550.54.15"):
+        box = machine("NVIDIA GeForce RTX 3090=8.6,NVIDIA GeForce RTX 2080 Ti=7.5", driver)
+        (offer,) = (note for note in plan(box).notes if "come with the adapter" in note)
+        version = offer.partition("--flash-attn ")[2].partition(")")[0]
+        assert plan(box, flash_attn=version).route is Route.SHIM
+
+
+def test_nothing_is_compiled_for_a_driver_that_would_not_run_it(plan: Callable[..., Plan]) -> None:
+    """No place gives cuda-compat unasked, so without it torch for CUDA 13 finds no GPU over driver 550 (CUDA Compatibility guide)."""
+    dead = "conda-channel torch-index releases"
+    walled = machine("NVIDIA H100 80GB HBM3=9.0", "550.54.15", "2.36", pythons="3.11", gcc="12.2", dead=dead)
+    chosen = plan(walled)
+    assert (chosen.route, chosen.cuda, chosen.attention) == (Route.NONE, "12.8", "xformers")
+    asked = plan(walled, cuda="13.0")
+    assert asked.route is Route.SOURCE
+    assert any("forward-compatibility" in note for note in asked.notes)
