@@ -68,19 +68,24 @@ def show_recipe(name: str, recipe_dirs: tuple[Path, ...], output: Output, offlin
 @command.command("check", short_help="Check recipe files.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @speaking
-def check_recipes(files: tuple[Path, ...], output: Output, offline: bool, yes: bool) -> None:
-    """Check recipe files: their form, and that what they pair exists and fits."""
+def check_recipes(files: tuple[Path, ...], output: Output, offline: bool, yes: bool) -> int:
+    """Check recipe files: their form, and that what they pair exists and fits. Exit 1 when one is not good."""
     from provisioner.planning.check import check_file
 
     reports = {str(path): check_file(path) for path in files}
     if output.as_json:
         output.document(recipes=reports)
-    else:
-        for path, problems in reports.items():
-            output.say(f"{path}: {'good' if not problems else 'not good'}")
-            for problem in problems:
-                output.say(f"  - {problem}")
+        return 1 if any(reports.values()) else 0
+    for path, problems in reports.items():
+        output.say(f"{path}: {_count(problems)}")
+        for problem in problems:
+            output.say(f"  - {problem}")
     if any(reports.values()):
         from provisioner.errors import Findings
 
         raise Findings("not every recipe is good", hints=["`provision recipes show NAME` shows a good one"], code="bad-recipe")
+    return 0
+
+
+def _count(problems: list[str]) -> str:
+    return "good" if not problems else f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"

@@ -94,7 +94,10 @@ class Bitsandbytes(msgspec.Struct, frozen=True):
 
 
 class Unsloth(msgspec.Struct, frozen=True):
-    """An unsloth release: ``requires`` maps a package to the versions that it accepts."""
+    """An unsloth release: ``requires`` maps a package to the versions that it accepts.
+
+    ``lowest_python`` is the first Python that these have releases for, None where they start as early as it does itself.
+    """
 
     unsloth: str
     requires_python: str
@@ -104,6 +107,7 @@ class Unsloth(msgspec.Struct, frozen=True):
     date: str
     requires: dict[str, str] = {}
     note: str | None = None
+    lowest_python: str | None = None
 
     def accepts(self, package: str, version: str) -> bool:
         """Say whether it may be installed beside this version of ``package``; True for a package it does not name."""
@@ -116,7 +120,8 @@ class Unsloth(msgspec.Struct, frozen=True):
         """Say whether it may be installed into this Python (``"3.12"``)."""
         from packaging.specifiers import SpecifierSet
 
-        return SpecifierSet(self.requires_python).contains(python)
+        below = self.lowest_python is not None and Version(python) < Version(self.lowest_python)
+        return not below and SpecifierSet(self.requires_python).contains(python)
 
 
 @functools.cache

@@ -112,13 +112,8 @@ def notes(machine: Machine, request: Request, catalog: Catalog, judgement: Judge
     here = judgement.situation
     yield from _assumptions(here, draft)
     yield from _gpus(machine, judgement, draft)
-    if draft.route is Route.NONE and here.gpu_needed and here.key.major >= 8:
-        builds = would_plan(machine, replace(request, build=BuildChoice.ALWAYS), catalog)
-        why = "--explain says why, --build asks for it" if builds else "--explain says why"
-        yield (
-            f"flash-attn is left out: no wheel that fits can be had here, and none is compiled ({why}). "
-            f"Unsloth runs on {attention(here, draft, 'flash-attn', request)} meanwhile; `provision install` adds flash-attn later."
-        )
+    if draft.route is Route.NONE and here.gpu_needed and here.key.major >= 8 and draft.torch.cuda:
+        yield _left_out(machine, request, catalog, judgement, draft)
     yield from _flash_attn(here, draft)
     yield from _adapter(here, draft, request)
     yield from _packages(here, draft, request)
@@ -127,16 +122,34 @@ def notes(machine: Machine, request: Request, catalog: Catalog, judgement: Judge
             f"xformers {draft.stack.xformers} is built against CUDA {cudart(draft)}: beside this torch `import xformers.ops` works, but "
             f"its own operators do not load; {attention(here, draft, None, request)} is what runs."
         )
-    yield from _newer_lines(here)
+    if draft.torch.cuda:
+        yield from _newer_lines(here)
     for recipe in judgement.recipes:
         yield from recipe.attention.notes
+
+
+def _left_out(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement, draft: Draft) -> str:
+    """Return why flash-attn is not in a plan for a GPU of 8.0 or newer, and what runs instead."""
+    here = judgement.situation
+    path = attention(here, draft, "flash-attn", request)
+    lacking = {code for other, (code, _) in judgement.rejected if other.release is not None}
+    if "release-lacks-arch" in lacking <= {"release-lacks-arch", "torch-lacks-arch", "triton-lacks-arch"}:
+        missing = ", ".join(cc.sm for cc in here.capabilities)
+        return f"flash-attn is left out: no release of 2.x can be compiled for {missing}. Unsloth runs on {path} there."
+    builds = would_plan(machine, replace(request, build=BuildChoice.ALWAYS), catalog)
+    why = "--explain says why, --build asks for it" if builds else "--explain says why"
+    return (
+        f"flash-attn is left out: no wheel that fits can be had here, and none is compiled ({why}). "
+        f"Unsloth runs on {path} meanwhile; `provision install` adds flash-attn later."
+    )
 
 
 def _assumptions(here: Situation, draft: Draft) -> Iterator[str]:
     if here.native_windows:
         yield "provision makes no environments on Windows; pip installs these requirements and the wheel's URL there by hand."
     if here.assumed_gpu:
-        yield "The GPU is not known; this plan is for compute capability 8.0 and newer. Name it with --gpu to be sure."
+        newer = " and newer" if here.key.major >= 8 and not here.jetson else ""
+        yield f"The GPU is not known; this plan is for compute capability {here.key}{newer}. Name it with --gpu to be sure."
     if here.driver_offers and draft.torch.cuda and not here.jetson:
         yield f"The driver's version is not known; it offers CUDA {here.driver_offers}, so it is taken for {here.driver} or newer."
     if here.gpu_needed and here.driver is None and draft.torch.cuda and not here.jetson:
@@ -167,10 +180,11 @@ def _gpus(machine: Machine, judgement: Judgement, draft: Draft) -> Iterator[str]
                 f"{here.key.sm} decides here. For flash-attn on {', '.join(cc.sm for cc in better)}, plan for those alone "
                 f"(--gpu {better[0].sm}) and show only them to the program with CUDA_VISIBLE_DEVICES."
             )
-            if draft.route is Route.NONE:
+            if draft.route is Route.NONE and draft.stack.flash_attn:
+                base = draft.stack.flash_attn[0].partition("+")[0]
                 yield (
-                    "flash-attn's 2.x functions on all of them come with the adapter (--flash-attn 2.8.3). It is not the default here: Unsloth "
-                    "would run it on the newer GPU in place of xformers, and fail there where a model softcaps (Gemma 2)."
+                    f"flash-attn's 2.x functions on all of them come with the adapter (--flash-attn {base}). It is not the default here: Unsloth "
+                    "would run it on the newer GPU in place of what runs now, and fail there where a model softcaps (Gemma 2)."
                 )
     for name in sorted({gpu.name or "a GPU" for gpu in nvidia(machine) if gpu.compute_capability is None}):
         yield f"The compute capability of {name} is not known; the plan is for the other GPUs. State it with --gpu sm_XX."
@@ -224,15 +238,23 @@ def _newer_lines(here: Situation) -> Iterator[str]:
 def _packages(here: Situation, draft: Draft, request: Request) -> Iterator[str]:
     if draft.stack.trimmed and here.jetson:
         yield (
-            "torch comes from NVIDIA's Jetson index (jetson-ai-lab, jp6/cu126). Unsloth is left out: its bitsandbytes has no "
+            "torch comes from NVIDIA's Jetson index (jetson-ai-lab, jp6/cu126: JetPack 6). Unsloth is left out: its bitsandbytes has no "
             "sm_87 kernels and must be built on the board."
         )
     elif draft.stack.trimmed and here.glibc and here.glibc < (2, 28):
         have = ".".join(str(number) for number in here.glibc)
         yield f"glibc {have}: xformers has no wheel below 2.28, so Unsloth is left out; a container with a newer system serves it."
+    elif draft.stack.trimmed and not request.only_flash_attn:
+        yield f"torch {draft.torch.torch} is older than Unsloth takes (2.4), so Unsloth is left out."
     if here.processor == "aarch64" and not here.jetson and draft.torch.cuda:
         yield "xformers has no aarch64 wheels, and Unsloth does not ask for it there."
-    if here.backend == "venv" and draft.torch.cuda and here.compilers == () and draft.route is not Route.SOURCE:
+    if (
+        here.backend == "venv"
+        and draft.torch.cuda
+        and here.gpu_needed
+        and here.compilers == ()
+        and draft.route is not Route.SOURCE
+    ):
         yield "Triton compiles a small C helper at run time: install gcc."
     if here.key.major == 7 and here.key.minor == 0 and draft.torch.cuda and numbers(draft.torch.torch) >= (2, 8):
         yield "Triton's authors support compute capability 8.0 and newer; it still compiles for sm_70 but is not tested there."

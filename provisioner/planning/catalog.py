@@ -45,24 +45,28 @@ class Catalog:
     def drafts(self, recipes: Sequence[Recipe], request: Request, processor: str, platform: str | None) -> tuple[Draft, ...]:
         """Return what the recipe and its overlays consider on such a machine, for the versions that the request names."""
         pins = (request.torch, request.cuda, request.flash_attn, request.python)
-        key = (*(id(recipe) for recipe in recipes), processor, platform, *pins)
+        key = (*(id(recipe) for recipe in recipes), processor, platform, request.only_flash_attn, *pins)
         if key not in self._drafts:
             self._drafts[key] = tuple(self._make_drafts(recipes, request, processor, platform))
         return self._drafts[key]
 
     def _make_drafts(self, recipes: Sequence[Recipe], request: Request, processor: str, platform: str | None) -> list[Draft]:
         stacks = tuple(stack for recipe in recipes for stack in recipe.stacks)
+        unsloth = not request.only_flash_attn and any(recipe.installs("unsloth") for recipe in recipes)
         found = list(drafts.listed(self, stacks, platform, processor))
         if platform is None and drafts.pins_versions(request, stacks):
             found += drafts.pinned(self, request, stacks, processor)
         groups: dict[tuple[int, Route, str | None], int] = {}
         unique: dict[str, Draft] = {}
         for draft in found:
-            fault = flaw(draft, request, self, processor)
+            fault = flaw(draft, request, self, processor, unsloth=unsloth)
             group = groups.setdefault((id(draft.stack), draft.route, None if draft.wheel else draft.version), len(groups))
-            known = unique.get(draft.id)
-            if known is None or (known.flaw is not None and fault is None):  # one wheel may stand in two stacks
-                unique[draft.id] = structs.replace(draft, flaw=fault, group=group)
+            name, known = draft.id, unique.get(draft.id)
+            if known is not None and known.torch is not draft.torch:  # one wheel may go with two builds of a torch
+                name = f"{draft.id}/torch{drafts.torch_label(draft.torch)}"
+                known = unique.get(name)
+            if known is None or (known.flaw is not None and fault is None):
+                unique[name] = structs.replace(draft, id=name, flaw=fault, group=group)
         return list(unique.values())
 
     def torch(self, stack: Stack, processor: str) -> TorchStock | None:
@@ -166,6 +170,10 @@ class Catalog:
         found = packages.triton_release(triton)
         return found.assembler(capability) if found else None
 
+    def unsloth_objection(self, torch: str, python: str) -> str | None:
+        """Return why the newest Unsloth cannot stand beside a torch in a Python, None where it can."""
+        return _unsloth_objection(torch, python)
+
     def gcc_max(self, cuda: str) -> int | None:
         """Return the newest gcc major that nvcc of this CUDA (and torch's builder) accepts."""
         return compilers.gcc_max(cuda) if cuda else None
@@ -219,6 +227,17 @@ def _find_torch(torch: str, cuda: str | None, index: str | None, processor: str)
         if build.torch == torch and build.cuda == cuda and build.machine == processor and index in (None, build.index):
             return _torch_stock(build)
     return None
+
+
+@lru_cache(maxsize=1024)
+def _unsloth_objection(torch: str, python: str) -> str | None:
+    newest = packages.unsloth()[0]
+    if not newest.accepts("torch", torch):
+        return f"unsloth {newest.unsloth} takes torch {newest.requires['torch']}"
+    if newest.accepts_python(python):
+        return None
+    lowest = f", and what it requires starts at {newest.lowest_python}" if newest.lowest_python else ""
+    return f"unsloth {newest.unsloth} takes Python {newest.requires_python}{lowest}"
 
 
 @lru_cache(maxsize=4096)

@@ -19,12 +19,20 @@ from provisioner.planning.values import Request, Route
 
 def check_file(path: Path) -> list[str]:
     """Return what is wrong with the recipe in a file, an empty list when nothing is."""
+    unknown = [f"no recipe has the key {key}" for key in _unknown(path)]
     try:
         recipe = read_recipe(path)
     except UsageError as error:
-        return [error.what, *error.hints]
-    unknown = unknown_keys(tomllib.loads(path.read_text(encoding="utf-8")))
-    return [*(f"no recipe has the key {key}" for key in unknown), *check_recipe(recipe, load_catalog())]
+        return [error.what, *error.hints, *unknown]
+    return [*unknown, *check_recipe(recipe, load_catalog())]
+
+
+def _unknown(path: Path) -> tuple[str, ...]:
+    """Return the keys that no recipe has, misspelt ones; none where the file is no TOML, which reading it says."""
+    try:
+        return tuple(unknown_keys(tomllib.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return ()
 
 
 def check_recipe(recipe: Recipe, catalog: Catalog) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.planning import adapters
 from provisioner.planning.numbers import covers, minor, numbers
-from provisioner.planning.recipe import DEFAULT_TRUST, Stack
+from provisioner.planning.recipe import DEFAULT_TRUST, UNSLOTH_TORCH, Stack
 from provisioner.planning.stock import AdapterStock, Draft, ReleaseStock, TorchStock, WheelStock
 from provisioner.planning.values import Request, Route, Trust
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from provisioner.capability import ComputeCapability
     from provisioner.planning.catalog import Catalog
 
-PYTHONS = ("3.12", "3.11", "3.13", "3.10", "3.14", "3.9")
-"""The order in which Pythons are tried for versions that the user names himself."""
+PYTHONS = ("3.12", "3.11", "3.13", "3.10", "3.14")
+"""The order in which Pythons are tried for versions that the user names himself; an older one is taken where that is named too."""
 
 
 def listed(catalog: Catalog, stacks: Sequence[Stack], platform: str | None, processor: str) -> Iterator[Draft]:
@@ -99,13 +99,15 @@ def _adapters(catalog: Catalog, stack: Stack) -> Iterator[tuple[AdapterStock, in
 def pinned(catalog: Catalog, request: Request, stacks: Sequence[Stack], processor: str) -> Iterator[Draft]:
     """Yield drafts beyond a recipe's own stacks, for versions that the user names: any torch build with any flash-attn of the recipe's routes.
 
-    They stand behind the recipe's own.
+    They stand behind the recipe's own. A torch that is too old for Unsloth is considered only where it is named.
     """
     python = minor(request.python) if request.python else None
     known = {(stack.route, stack.torch, stack.cuda) for stack in stacks if python is None or python in stack.pythons}
     kernels = adapters.offered(tuple(version for stack in stacks if stack.route is Route.SHIM for version in stack.flash_attn))
     place = len(stacks)
     for torch in catalog.torch_builds(request.torch, request.cuda, processor):
+        if request.torch is None and numbers(torch.torch) < UNSLOTH_TORCH:
+            continue
         for route in pinned_routes(stacks, torch):
             new = (route, torch.torch, torch.cuda) not in known
             if new or (request.flash_attn and route is not Route.NONE):
@@ -124,9 +126,8 @@ def pinned_routes(stacks: Sequence[Stack], torch: TorchStock) -> tuple[Route, ..
 
 def derived(catalog: Catalog, torch: TorchStock, route: Route, request: Request, kernels: tuple[str, ...]) -> Stack:
     """Return the stack for a torch build that no recipe lists: its Pythons, its partners, and flash-attn newest first."""
-    pythons = tuple(python for python in PYTHONS if python in torch.pythons)
-    if request.python:
-        pythons = tuple(python for python in pythons if minor(request.python) == python)
+    wanted = (minor(request.python),) if request.python else PYTHONS
+    pythons = tuple(python for python in wanted if python in torch.pythons)
     partner = catalog.partners(torch.torch)
     if route is Route.SHIM:
         versions = adapters.versions(catalog, kernels, partner.xformers, request.flash_attn)
@@ -142,7 +143,7 @@ def derived(catalog: Catalog, torch: TorchStock, route: Route, request: Request,
         triton=partner.triton,
         torch_index=None,
         trust=(*DEFAULT_TRUST, Trust.COMMUNITY),
-        trimmed=numbers(torch.torch) < (2, 4),
+        trimmed=numbers(torch.torch) < UNSLOTH_TORCH,
     )
 
 
@@ -165,11 +166,15 @@ def same_cuda(wheel: WheelStock, torch: str | None) -> bool:
 
 
 def wheel_id(wheel: WheelStock) -> str:
-    """Return a readable name that is unique in a plan, such as ``wheel:2.8.3+cu12torch2.9-cp312``."""
+    """Return a readable name that is unique in a plan, such as ``wheel:2.8.3+cu12torch2.9-cp312``.
+
+    The community has many wheels twice: as they were built, and audited for an older glibc, which the name then says.
+    """
     cuda = "".join(str(number) for number in wheel.cuda)
     abi = "" if wheel.abi is None else f"cxx11abi{str(wheel.abi).upper()}"
     origin = "" if wheel.trust is Trust.OFFICIAL else f"@{wheel.trust}" + (f".{wheel.key[:8]}" if wheel.key else "")
-    return f"wheel:{wheel.version}+cu{cuda}torch{wheel.torch}{abi}-{wheel.python}{origin}"
+    audited = f".glibc{wheel.glibc[0]}.{wheel.glibc[1]}" if origin and wheel.glibc and "manylinux" in wheel.filename else ""
+    return f"wheel:{wheel.version}+cu{cuda}torch{wheel.torch}{abi}-{wheel.python}{origin}{audited}"
 
 
 def wheel_summary(wheel: WheelStock) -> str:

@@ -20,13 +20,14 @@ XFORMERS_REFUSES = (0, 0, 30)
 (xformers/ops/fmha/flash.py of 0.0.29.post3 and 0.0.31.post1, read 2026-11-24)."""
 
 
-def flaw(draft: Draft, request: Request, catalog: Catalog, processor: str) -> Verdict | None:
-    """Return what speaks against a draft wherever it would be installed, None when nothing does."""
+def flaw(draft: Draft, request: Request, catalog: Catalog, processor: str, *, unsloth: bool = True) -> Verdict | None:
+    """Return what speaks against a draft wherever it would be installed, None when nothing does; ``unsloth``: it is to go in as well."""
     return (
         pin_flaw(draft, request)
         or python_flaw(draft, catalog, processor)
         or abi_flaw(draft)
         or xformers_flaw(draft, catalog, processor)
+        or (unsloth_flaw(draft, catalog) if unsloth and not draft.stack.trimmed else None)
     )
 
 
@@ -84,3 +85,9 @@ def xformers_flaw(draft: Draft, catalog: Catalog, processor: str) -> Verdict | N
         return None
     text = f"xformers {xformers} takes flash-attn {span[0]} to {span[1]} and refuses to import beside {version}"
     return Verdict("xformers-range", text)
+
+
+def unsloth_flaw(draft: Draft, catalog: Catalog) -> Verdict | None:
+    """Does Unsloth install beside this torch and into this Python (its METADATA and that of what it requires)."""
+    text = catalog.unsloth_objection(draft.torch.torch, draft.python)
+    return Verdict("unsloth-unsupported", text) if text else None

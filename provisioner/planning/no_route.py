@@ -22,11 +22,20 @@ if TYPE_CHECKING:
 PINS = ("cuda", "python", "torch", "flash_attn")
 PIN_CODES = ("pinned-python", "pinned-torch", "pinned-cuda", "pinned-flash-attn")
 FLAW_CODES = frozenset(
-    ("abi-mislabelled", "abi-mismatch", "xformers-range", "python-unsupported", "leaves-unsloth-out", "leaves-flash-attn-out")
+    (
+        "abi-mislabelled",
+        "abi-mismatch",
+        "xformers-range",
+        "unsloth-unsupported",
+        "python-unsupported",
+        "leaves-unsloth-out",
+        "leaves-flash-attn-out",
+    )
 )
 """Rejections that hold on every machine, so they explain nothing about this one."""
 
 CHANGES = {
+    "jetpack": "bring the board to JetPack 6 (Jetson Linux 36), or take the torch and flash-attn that jetson-ai-lab offers for its own release",
     "python-headers-missing": "install Python's headers (apt install python3-dev), or use --backend conda",
     "compiler-missing": "install a C++ compiler (apt install g++), or use --backend conda",
     "host-compiler-too-new": "install an older g++ that nvcc accepts (apt install g++-12), or use --backend conda",
@@ -41,10 +50,12 @@ EASIEST_FIRST = (
     "compiler-missing",
     "host-compiler-too-new",
     "python-unavailable",
+    "unsloth-unsupported",
     "build-not-asked",
     "build-not-allowed",
     "hash-unknown",
     "no-kernels-for-gpu",
+    "jetpack",
     "driver-too-old",
     "glibc-too-old",
     "source-unreachable",
@@ -83,7 +94,7 @@ def no_route(
     why = "; ".join(f"{examples[code]} [{code}, {counts[code]}×]" for code in shown[:SHOWN])
     hints = [*nearest(machine, request, catalog, judgement), *ways_out(machine, request, catalog, judgement, counts)]
     what = "nothing that exists serves this machine" + (" with the versions asked for" if _pinned(request) else "")
-    return NoRoute(what, why=why or _nothing_known(request), hints=hints, details=details)
+    return NoRoute(what, why=_other_line(request) or why or _nothing_known(request), hints=hints, details=details)
 
 
 def _only_sources_lack(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement, counts: Counter[str]) -> bool:
@@ -95,14 +106,20 @@ def _only_sources_lack(machine: Machine, request: Request, catalog: Catalog, jud
     return "package-index" in judgement.situation.unreachable and would_plan(replace(machine, sources=()), request, catalog)
 
 
-def _nothing_known(request: Request) -> str:
-    if request.flash_attn and numbers(request.flash_attn)[:1] == (1,):
+def _other_line(request: Request) -> str | None:
+    """Return what a flash-attn of another line than 2.x is, None where none is asked for."""
+    line = numbers(request.flash_attn or "")[:1]
+    if line == (1,):
         return "flash-attn 1.x has another API: Unsloth and transformers cannot use it, and `import xformers.ops` fails beside it"
-    if request.flash_attn and numbers(request.flash_attn)[:1] in ((3,), (4,)):
+    if line in ((3,), (4,)):
         return (
             "FlashAttention 3 and 4 are packages of their own (flash_attn_3, flash-attn-4), which no plan installs: Unsloth and "
             'transformers\' "flash_attention_2" use flash-attn 2'
         )
+    return None
+
+
+def _nothing_known(request: Request) -> str:
     if not _pinned(request):
         return "the recipe has no stack for this kind of platform"
     return "no torch build, wheel or release is known that has all the versions asked for"
@@ -116,7 +133,9 @@ def nearest(machine: Machine, request: Request, catalog: Catalog, judgement: Jud
             continue
         accepted = judge_all(machine, _without(request, pin), catalog).accepted
         if accepted:
-            best = min(accepted, key=lambda draft: _distance(_version(draft, pin), wish))
+            versioned = [draft for draft in accepted if _version(draft, pin)] or accepted
+            other = pin == "flash_attn" and _other_line(request) is not None
+            best = accepted[0] if other else min(versioned, key=lambda draft: _distance(_version(draft, pin), wish))
             yield f"without --{pin.replace('_', '-')} {wish}, {_named(best)} works: {_options(best, pin)}"
     if sum(getattr(request, pin) is not None for pin in PINS) > 1:
         accepted = judge_all(machine, _without(request, *PINS), catalog).accepted
@@ -134,6 +153,8 @@ def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Ju
         machine, replace(request, build=BuildChoice.ALWAYS), catalog
     ):
         yield "allow compiling: --build"
+    if "unsloth-unsupported" in counts and would_plan(machine, replace(request, only_flash_attn=True), catalog):
+        yield "leave Unsloth out: --only flash-attn"
     if "community-not-allowed" in counts and would_plan(machine, replace(request, allow_community=True), catalog):
         yield "accept wheels that others built: --allow-community"
     if "driver-too-old" in counts:
@@ -144,7 +165,7 @@ def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Ju
     if "build-asked" in counts and VOLTA in here.capabilities:
         yield "a source tree that you know to hold Volta kernels: provision build --source TREE --arch sm_70"
     if "no-kernels-for-gpu" in counts and here.key.major < 8:
-        yield "leave --build, --flash-attn and the kernel options away: Unsloth runs on xformers here, beside the 2.x adapter"
+        yield "leave --build, --flash-attn and the kernel options away: Unsloth needs no flash-attn below compute capability 8.0"
 
 
 def _without(request: Request, *pins: str) -> Request:

@@ -19,15 +19,15 @@ TRUST = {trust: place for place, trust in enumerate(Trust)}
 def rank_key(draft: Draft, *, forward: bool) -> tuple[object, ...]:
     """Return the sort key of an accepted draft, the best first.
 
-    Any flash-attn goes before none. What runs natively goes before what needs the forward-compatibility package (``forward``), a wheel before
-    a build, a wheel with a known hash before one without, an adapter with kernels of its own before one without, and where Unsloth runs on
+    What runs natively goes before what needs the forward-compatibility package (``forward``), which the user must bring: without it the
+    environment would fail its proof. Then any flash-attn goes before none, a wheel before a build, a wheel with a known hash before one without, an adapter with kernels of its own before one without, and where Unsloth runs on
     xformers one that loads before one that does not; then the recipe's order of stacks, Pythons and versions; then who made the wheel, and
     the name.
     """
     wheel = draft.wheel
     return (
-        draft.route is Route.NONE,
         forward,
+        draft.route is Route.NONE,
         draft.route is Route.SOURCE,
         wheel is not None and wheel.sha256 is None,
         draft.adapter is not None and draft.adapter.source is None,

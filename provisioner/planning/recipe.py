@@ -18,6 +18,9 @@ RECIPE_SCHEMA = 1
 
 DEFAULT_TRUST = (Trust.WHEELHOUSE, Trust.OFFICIAL, Trust.INDEX)
 
+UNSLOTH_TORCH = (2, 4)
+"""Unsloth needs torch 2.4 (requirements of 2026.10.9, read 2026-11-24)."""
+
 _CONDITION = re.compile(r"(>=|<=|==|<|>)\s*(\d{1,2}\.\d)")
 
 
@@ -62,7 +65,8 @@ class Stack(msgspec.Struct, frozen=True):
 
     ``pythons`` and ``flash_attn`` are in the order of preference; with route ``shim`` they are the adapter's (``2.8.3+aten``), and the stack
     serves without it too where the adapter does not suit. ``torch_index`` None means: the index that knowledge names
-    for this build. ``trimmed`` leaves Unsloth and its packages out. ``torch_archs`` state a torch that knowledge does not know.
+    for this build. ``trimmed`` leaves Unsloth and its packages out. ``torch_archs`` state a torch that knowledge does not know;
+    ``l4t`` is the major release of Jetson Linux that it is built for.
     """
 
     route: Route
@@ -75,6 +79,7 @@ class Stack(msgspec.Struct, frozen=True):
     torch_index: str | None = None
     torch_archs: tuple[str, ...] = ()
     platform: str | None = None
+    l4t: int | None = None
     trust: tuple[Trust, ...] = DEFAULT_TRUST
     not_on: str | None = None
     not_on_reason: str | None = None
@@ -99,6 +104,10 @@ class Recipe(msgspec.Struct, frozen=True):
     overlay: bool = False
     allow_community: bool = False
     activation: dict[str, str] = {}
+
+    def installs(self, package: str) -> bool:
+        """Say whether its requirements name a package."""
+        return any(re.fullmatch(rf"{package}\b[^a-z0-9_-]*.*", text) for text in self.packages.requirements)
 
     def suits(self, capability: ComputeCapability) -> bool:
         """Say whether the recipe is for a GPU of this compute capability."""

@@ -13,7 +13,7 @@ from provisioner.planning.build_rules import build_rule, not_compilable, nvcc_ru
 from provisioner.planning.driver_rules import compiles_ptx, driver_objection, jit_covered, uncovered, wheel_driver
 from provisioner.planning.kernels import UNSLOTH, lacking
 from provisioner.planning.numbers import numbers
-from provisioner.planning.recipe import satisfies
+from provisioner.planning.recipe import UNSLOTH_TORCH, satisfies
 from provisioner.planning.values import BuildChoice, Request, Route, Trust
 from provisioner.planning.verdict import Verdict
 
@@ -87,6 +87,17 @@ def route_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     return None
 
 
+def jetpack_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
+    """Is the board's Jetson Linux the one that torch is built for: its C library, Python and CUDA are the board's (jetson-ai-lab, one index each)."""
+    wanted, have = draft.stack.l4t, numbers(situation.l4t or "")
+    if wanted is None or not have or have[0] == wanted:
+        return None
+    text = (
+        f"torch {draft.torch.torch} from {draft.torch.index} is built for Jetson Linux {wanted}; this board has {situation.l4t}"
+    )
+    return Verdict("jetpack", text)
+
+
 def adapter_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
     """The adapter beside a GPU of compute capability 8.0 or newer: there Unsloth and xformers would take it in place of better kernels.
 
@@ -120,10 +131,6 @@ def glibc_rule(situation: Situation, draft: Draft, request: Request, catalog: Ca
     if stack.xformers and situation.processor == "x86_64" and situation.gpu_needed and have < XFORMERS_GLIBC:
         return _glibc(f"xformers {stack.xformers}", XFORMERS_GLIBC, have)
     return None
-
-
-UNSLOTH_TORCH = (2, 4)
-"""Unsloth needs torch 2.4 (requirements of 2026.10.9)."""
 
 
 def source_rule(situation: Situation, draft: Draft, request: Request, catalog: Catalog) -> Verdict | None:
@@ -180,6 +187,7 @@ STACK_RULES = (
     torch_rule,
     triton_rule,
     release_rule,
+    jetpack_rule,
     adapter_rule,
     route_rule,
     driver_rule,

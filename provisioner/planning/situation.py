@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provisioner.capability import ComputeCapability
-from provisioner.knowledge import drivers
+from provisioner.knowledge import archs, drivers
 from provisioner.machine.facts import Gpu, Machine
 from provisioner.planning.numbers import minor, numbers
 from provisioner.planning.recipe import Recipe
@@ -81,6 +81,7 @@ class Situation:
     glibc: tuple[int, ...] | None
     wsl2: bool
     jetson: bool
+    l4t: str | None
     data_centre: bool
     backend: str
     pythons: dict[str, bool]
@@ -110,9 +111,12 @@ def situation(machine: Machine, request: Request, recipes: Sequence[Recipe] = ()
     windows = platform.system == "windows" or (platform.os or "").lower().startswith(("microsoft windows", "windows"))
     glibc = numbers(platform.glibc)[:2] if platform.glibc else None
     pythons = _pythons(machine)
+    meant = _gpu_meant(request, recipes)
+    stated = stated_capabilities(machine)
+    needed = bool(nvidia(machine)) or not knows_gpus(machine) or meant is not None
     return Situation(
-        capabilities=capabilities_of(machine),
-        assumed_gpu=not stated_capabilities(machine) and bool(nvidia(machine) or not knows_gpus(machine)),
+        capabilities=stated or ((meant,) if meant and not is_jetson(machine) else capabilities_of(machine)),
+        assumed_gpu=not stated and needed,
         processor=processor_of(machine),
         windows_driver=wsl2 or windows,
         native_windows=windows and not wsl2,
@@ -121,6 +125,7 @@ def situation(machine: Machine, request: Request, recipes: Sequence[Recipe] = ()
         glibc=glibc or None,
         wsl2=wsl2,
         jetson=is_jetson(machine),
+        l4t=platform.jetson,
         data_centre=bool(nvidia(machine)) and all(is_data_centre(gpu.name) for gpu in nvidia(machine)),
         backend=backend_of(machine, request),
         pythons=pythons,
@@ -138,8 +143,15 @@ def situation(machine: Machine, request: Request, recipes: Sequence[Recipe] = ()
         build=build_choice(request, recipes),
         build_reason=next((recipe.build.reason for recipe in recipes if recipe.build.reason), None),
         allow_community=request.allow_community or any(recipe.allow_community for recipe in recipes),
-        gpu_needed=bool(nvidia(machine)) or not knows_gpus(machine),
+        gpu_needed=needed,
     )
+
+
+def _gpu_meant(request: Request, recipes: Sequence[Recipe]) -> ComputeCapability | None:
+    """Return the oldest GPU of the recipe that the user names, None where none is named or it is for machines without one."""
+    if request.recipe is None or not recipes:
+        return None
+    return next((known.capability for known in archs.archs() if recipes[0].suits(known.capability)), None)
 
 
 def capabilities_of(machine: Machine) -> tuple[ComputeCapability, ...]:

@@ -12,14 +12,13 @@ from provisioner.planning.driver_rules import driver_objection, uncovered, wheel
 from provisioner.planning.judging import choose_recipes
 from provisioner.planning.numbers import numbers
 from provisioner.planning.plan import visible
+from provisioner.planning.recipe import UNSLOTH_TORCH
 from provisioner.planning.situation import Situation, situation
 from provisioner.planning.values import Candidate, Request, Route, Trust
 from provisioner.planning.verdict import Verdict
 
 if TYPE_CHECKING:
     from provisioner.planning.stock import WheelStock
-
-UNSLOTH_TORCH = (2, 4)
 
 
 def survey(machine: Machine, request: Request, catalog: Catalog, known: tuple[Candidate, ...] = ()) -> tuple[Candidate, ...]:

@@ -93,6 +93,20 @@ def test_a_bad_recipe_leaves_with_1(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "missing required field" in capsys.readouterr().out
 
 
+def test_a_bad_recipe_gives_one_document_which_names_a_misspelt_key_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        'schema = 1\nname = "bad"\ntitle = "bad"\nchecked = "2026-11-27"\n[match]\ncompute_capability = ">=9.0"\n'
+        '[[stacks]]\nroute = "wheel"\ntorch = "2.13.0"\ncuda = "13.0"\npythons = ["3.12"]\nflash_atn = ["2.8.3"]\n'
+    )
+    assert _run(["recipes", "check", str(path), "--json"]) == 1
+    problems = json.loads(capsys.readouterr().out)["recipes"][str(path)]
+    assert any("names no flash_attn" in problem for problem in problems)
+    assert any("no recipe has the key stacks.flash_atn" in problem for problem in problems)
+
+
 def test_a_wheel_of_the_own_wheelhouse_is_taken_and_named_by_its_file(
     box: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

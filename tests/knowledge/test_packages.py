@@ -77,6 +77,7 @@ def test_unsloth_caps_torch_and_python() -> None:
     assert not newest.accepts("bitsandbytes", "0.48.0")
     assert newest.accepts_python("3.14")
     assert not newest.accepts_python("3.15")
+    assert not newest.accepts_python("3.9")  # what it requires starts at 3.10
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ CLASSES = (
     Class("NVIDIA GeForce RTX 3090", "8.6", OLD[3:] + NEW + NEWEST),
     Class("NVIDIA A10", "8.6", OLD[4:] + NEW + NEWEST),
     Class("NVIDIA GeForce RTX 4090", "8.9", NEW + NEWEST),
-    Class("NVIDIA L4", "8.9", NEW + NEWEST),
+    Class("NVIDIA L4", "8.9", OLD[6:] + NEW + NEWEST),
     Class("NVIDIA H100 80GB HBM3", "9.0", NEW + NEWEST),
     Class("NVIDIA GH200 480GB", "9.0", NEW[4:] + NEWEST, "aarch64"),
     Class("NVIDIA B200", "10.0", NEWEST),
@@ -85,6 +85,7 @@ CLASSES = (
     Class("Orin (nvgpu)", "8.7", ("540.4.0",), "aarch64"),
 )
 WINDOWS_DRIVERS = ("452.39", "472.12", "516.94", "528.33", "531.14", "537.13", "551.61", "560.94", "566.36", "572.61", "581.29")
+OFFERED = ("11.2", "11.4", "11.8", "12.0", "12.2", "12.4", "12.7", "12.8", "13.0", "13.9")
 GLIBCS = ("2.17", "2.26", "2.27", "2.28", "2.31", "2.32", "2.34", "2.35", "2.36", "2.39", "2.41", None)
 SOURCES = (
     "",
@@ -111,9 +112,10 @@ def random_machine(chance: random.Random) -> Machine:
     wsl = kind.processor == "x86_64" and chance.random() < 0.15
     driver = chance.choice(WINDOWS_DRIVERS) if wsl else chance.choice(known)
     jetson = "36.4.3" if kind.capability == "8.7" else "38.2" if kind.capability == "11.0" else None
-    return machine(
+    stated = chance.random()
+    box = machine(
         ",".join(f"{one.name}={one.capability}" for one in kinds),
-        None if chance.random() < 0.05 else driver,
+        None if stated < 0.08 else driver,
         chance.choice(GLIBCS),
         wsl="2" if wsl else "no",
         processor=kind.processor,
@@ -123,6 +125,7 @@ def random_machine(chance: random.Random) -> Machine:
         dead=chance.choice(SOURCES),
         jetson=jetson,
     )
+    return replace(box, driver=Driver(cuda=chance.choice(OFFERED))) if stated < 0.04 else box
 
 
 def random_request(chance: random.Random) -> Request:
@@ -137,7 +140,7 @@ def random_request(chance: random.Random) -> Request:
     if chance.random() < 0.2:
         request = replace(request, cuda=chance.choice(("11.8", "12.1", "12.4", "12.6", "12.8", "13.0", "13.2")))
     if chance.random() < 0.3:
-        request = replace(request, python=chance.choice(("3.10", "3.11", "3.12", "3.13", "3.14")))
+        request = replace(request, python=chance.choice(("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")))
     if chance.random() < 0.2:
         request = replace(request, flash_attn=chance.choice(("2.7.4.post1", "2.8.3", "2.8.1", "2.8.3.post2", "2.6.3", "1.0.9")))
     if chance.random() < 0.2:

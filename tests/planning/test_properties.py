@@ -85,6 +85,7 @@ def check_plan(machine: Machine, request: Request, plan: Plan, catalog: Catalog)
     assert make_plan(machine, request, catalog) == plan, context
     check_versions(request, plan)
     check_torch(machine, plan)
+    check_unsloth(plan)
     check_driver(machine, plan)
     check_sources(machine, request, plan)
     if plan.route is Route.WHEEL and plan.flash_attn and plan.flash_attn.trust is Trust.WHEELHOUSE:
@@ -115,15 +116,31 @@ def check_torch(machine: Machine, plan: Plan) -> None:
     build = next(build for build in builds if build.index == plan.torch_index)
     assert plan.python in build.pythons
     assert machine.platform.glibc is None or numbers(machine.platform.glibc) >= numbers(build.glibc)
+    triton = packages.triton_release(plan.triton or "")
     for gpu in machine.gpus:
         assert gpu.capability is None or build.runs_on(gpu.capability)
+        if gpu.capability is not None and triton is not None and any(text.startswith("unsloth") for text in plan.requirements):
+            assert triton.assembles_for(gpu.capability) is not False, (plan.triton, gpu)
+
+
+def check_unsloth(plan: Plan) -> None:
+    """Where Unsloth goes in, its own bounds and those of what it requires are kept."""
+    if "unsloth>=2026.10" in plan.requirements:
+        newest = packages.unsloth()[0]
+        assert newest.accepts("torch", plan.torch)
+        assert newest.accepts_python(plan.python)
 
 
 def check_driver(machine: Machine, plan: Plan) -> None:
     driver, cuda = machine.driver.version, plan.cuda
+    if driver is None and machine.driver.cuda and cuda and machine.gpus and not machine.platform.jetson:
+        assert numbers(cuda)[0] <= numbers(machine.driver.cuda)[0]
     if driver is None or cuda is None or machine.platform.jetson or not machine.gpus:
         return
     windows = machine.platform.wsl == "2"
+    newest = max((gpu.capability for gpu in machine.gpus if gpu.capability), default=None)
+    if newest is not None and newest >= ComputeCapability(8, 9):
+        assert numbers(driver)[0] >= (570 if newest.major >= 10 else 520), (newest, driver)
     if not drivers.supports(driver, cuda, windows=windows):
         assert all(is_data_centre(gpu.name) for gpu in machine.gpus), (driver, cuda)
         assert drivers.runs_forward_compatible(driver, cuda)

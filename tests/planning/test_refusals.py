@@ -83,5 +83,31 @@ def test_flash_attention_3_is_told_apart(catalog: Catalog) -> None:
 
 def test_a_torch_whose_kernels_are_not_known_is_said_to_be_that(catalog: Catalog) -> None:
     with pytest.raises(NoRoute) as caught:
-        make_plan(machine("NVIDIA H100=9.0", "610.43.02"), Request(torch="2.15"), catalog)
+        make_plan(machine("NVIDIA H100=9.0", "610.43.02"), Request(torch="2.15", only_flash_attn=True), catalog)
     assert "is not known [torch-archs-unknown" in (caught.value.why or "")
+
+
+@pytest.mark.parametrize("gpu", ["NVIDIA GeForce RTX 4090=8.9", "Tesla T4=7.5"])
+def test_a_python_that_unsloth_cannot_be_installed_into_is_refused_and_not_planned_without_it(catalog: Catalog, gpu: str) -> None:
+    """unsloth 2026.10.9 requires peft >= 0.18.0, which has no release for Python 3.9 (package index, 2026-11-27)."""
+    box = machine(gpu, "550.54.15")
+    with pytest.raises(NoRoute) as caught:
+        make_plan(box, Request(python="3.9"), catalog)
+    assert "unsloth" in (caught.value.why or "")
+    assert any("--python 3.10" in hint for hint in caught.value.hints)
+    assert "leave Unsloth out: --only flash-attn" in caught.value.hints
+    assert make_plan(box, Request(python="3.9", only_flash_attn=True), catalog).python == "3.9"
+
+
+def test_a_torch_above_unsloths_bound_is_refused_without_a_way_that_is_none(catalog: Catalog) -> None:
+    """METADATA of unsloth 2026.10.9: torch < 2.15."""
+    with pytest.raises(NoRoute) as caught:
+        make_plan(machine("NVIDIA H100=9.0", "610.43.02"), Request(torch="2.15"), catalog)
+    assert "<2.15.0" in (caught.value.why or "")
+    assert not any("--only" in hint for hint in caught.value.hints)
+
+
+def test_a_torch_that_is_named_and_too_old_for_unsloth_is_said_to_leave_it_out(catalog: Catalog) -> None:
+    plan = make_plan(machine("NVIDIA GeForce RTX 4090=8.9", "550.54.15"), Request(torch="2.3"), catalog)
+    assert not [text for text in plan.requirements if text.startswith("unsloth")]
+    assert any("Unsloth is left out" in note for note in plan.notes)

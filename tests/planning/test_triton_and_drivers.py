@@ -125,7 +125,7 @@ def test_a_turing_gpu_gets_the_cuda_whose_xformers_loads(plan: Callable[..., Pla
 def test_a_named_torch_comes_from_the_package_index_where_that_has_it(plan: Callable[..., Plan]) -> None:
     chosen = plan(machine("NVIDIA GeForce RTX 4090=8.9", "580.65.06"), torch="2.12")
     assert (chosen.torch_index, chosen.cuda) == (None, "13.0")
-    old = plan(machine("NVIDIA GeForce RTX 4090=8.9", "550.54.15"), python="3.9")
+    old = plan(machine("NVIDIA GeForce RTX 4090=8.9", "550.54.15"), python="3.9", only_flash_attn=True)
     assert (old.torch_index, old.torch, old.route) == (None, "2.7.1", Route.WHEEL)
 
 
@@ -135,3 +135,82 @@ def test_python_314_has_native_stacks_below_80_too(plan: Callable[..., Plan], gp
     chosen = plan(machine(gpu, "535.104.05"), python="3.14")
     assert (chosen.torch, chosen.cuda, chosen.torch_index) == ("2.10.0", "12.8", None)
     assert not any("forward-compatibility" in note for note in chosen.notes)
+
+
+@pytest.mark.parametrize(("python", "wsl"), [("3.10", "no"), ("3.11", "2"), ("3.13", "2")])
+def test_blackwell_gets_the_official_wheel_for_torch_27_on_other_pythons(
+    plan: Callable[..., Plan], python: str, wsl: str
+) -> None:
+    """flash-attention#2016: RTX 5090, Python 3.10, torch 2.7.1+cu128 and 2.8.0.post2 work, without a build."""
+    chosen = plan(machine("NVIDIA GeForce RTX 5090=12.0", "581.29", "2.35", wsl=wsl), python=python)
+    assert (chosen.route, chosen.torch, chosen.torch_index) == (Route.WHEEL, "2.7.1", "cu128")
+    assert chosen.flash_attn
+    assert chosen.flash_attn.version == "2.8.0.post2"
+    assert chosen.flash_attn.sha256
+
+
+def test_a_wheel_that_goes_with_two_builds_of_a_torch_is_a_candidate_with_each(plan: Callable[..., Plan]) -> None:
+    chosen = plan(machine("NVIDIA GeForce RTX 5090=12.0", "580.65.06"), torch="2.7")
+    found = {c.id: c.cuda for c in chosen.candidates if c.id.startswith("wheel:2.8.0.post2+cu12torch2.7cxx11abiTRUE-cp312")}
+    assert {"12.6", "12.8"} <= set(found.values())
+    assert (chosen.route, chosen.cuda) == (Route.WHEEL, "12.8")
+
+
+def test_audited_community_wheels_serve_an_older_c_library(plan: Callable[..., Plan]) -> None:
+    """flash-attention-prebuild-wheels#38: audited since 2026-01; the same wheel as it was built needs glibc 2.32 (flash-attention#2225)."""
+    box = machine("NVIDIA A100-SXM4-80GB=8.0", "550.54.15", "2.28")
+    chosen = plan(box, allow_community=True)
+    assert chosen.flash_attn
+    assert (chosen.route, chosen.flash_attn.trust) == (Route.WHEEL, "community")
+    assert "manylinux_2_28" in (chosen.flash_attn.filename or "")
+    assert any(c.code == "glibc-too-old" and "@community" in c.id for c in chosen.candidates)
+
+
+@pytest.mark.parametrize(("release", "planned"), [("36.3", True), ("36.4.3", True), ("35.4.1", False), ("39.0", False)])
+def test_a_jetsons_torch_is_that_of_its_own_jetpack(
+    plan: Callable[..., Plan], catalog: Catalog, release: str, planned: bool
+) -> None:
+    """jetson-ai-lab serves one index for each JetPack: another's torch wants another glibc, Python and CUDA (jetson-orin-setup#6)."""
+    box = machine("Orin (nvgpu)=8.7", "540.4.0" if planned else None, "2.35", processor="aarch64", jetson=release)
+    if planned:
+        assert plan(box).torch_index == "jetson/jp6/cu126"
+    else:
+        error = why_refused(box, catalog)
+        assert f"this board has {release}" in (error.why or "")
+        assert any("JetPack 6" in hint for hint in error.hints)
+
+
+def test_thor_gets_its_environment_without_flash_attn(plan: Callable[..., Plan]) -> None:
+    """setup.py of 2.8.3.post2 has no 110; torch's CUDA 13 builds for aarch64 and the assembler of triton 3.7.1 have it."""
+    chosen = plan(machine("NVIDIA Thor=11.0", "580.00", "2.39", processor="aarch64", jetson="38.2"))
+    assert (chosen.route, chosen.cuda, chosen.attention) == (Route.NONE, "13.0", "sdpa")
+    assert any("no release of 2.x can be compiled for sm_110" in note for note in chosen.notes)
+
+
+@pytest.mark.parametrize(("recipe", "capability"), [("ampere", "8.0"), ("turing", "7.5"), ("volta", "7.0")])
+def test_a_recipe_named_on_a_machine_without_a_gpu_means_its_gpu(plan: Callable[..., Plan], recipe: str, capability: str) -> None:
+    chosen = plan(machine(""), recipe=recipe)
+    assert chosen.gpu_classes == (f"sm_{capability.replace('.', '')}",)
+    assert (chosen.flash_attn is not None, chosen.xformers is not None, chosen.driver_floor is not None) == (True, True, True)
+    assert any(f"compute capability {capability}" in note for note in chosen.notes)
+    assert plan(machine(""), recipe="cpu").gpu_classes == ()
+
+
+def test_the_adapter_that_a_note_offers_can_be_had_as_it_says(plan: Callable[..., Plan]) -> None:
+    """Beside xformers 0.0.29.post3 (torch 2.6) the adapter stands for 2.7.2, beside newer ones for 2.8.x."""
+    for driver in ("510.54", "550.54.15"):
+        box = machine("NVIDIA GeForce RTX 3090=8.6,NVIDIA GeForce RTX 2080 Ti=7.5", driver)
+        (offer,) = (note for note in plan(box).notes if "come with the adapter" in note)
+        version = offer.partition("--flash-attn ")[2].partition(")")[0]
+        assert plan(box, flash_attn=version).route is Route.SHIM
+
+
+def test_nothing_is_compiled_for_a_driver_that_would_not_run_it(plan: Callable[..., Plan]) -> None:
+    """No place gives cuda-compat unasked, so without it torch for CUDA 13 finds no GPU over driver 550 (CUDA Compatibility guide)."""
+    dead = "conda-channel torch-index releases"
+    walled = machine("NVIDIA H100 80GB HBM3=9.0", "550.54.15", "2.36", pythons="3.11", gcc="12.2", dead=dead)
+    chosen = plan(walled)
+    assert (chosen.route, chosen.cuda, chosen.attention) == (Route.NONE, "12.8", "xformers")
+    asked = plan(walled, cuda="13.0")
+    assert asked.route is Route.SOURCE
+    assert any("forward-compatibility" in note for note in asked.notes)
