@@ -65,7 +65,8 @@ def forward(
     assert query.shape[2] == key.shape[2], "the operator knows no grouped heads"
     assert bias is None and seqlen_k is None and scale is not None and compute_log_sumexp
     for x in (query, key, value):
-        assert x.stride(-1) == 1 and x.shape[-1] % 8 == 0 and all(stride % 8 == 0 for stride in x.stride()[:-1])
+        assert x.stride(-1) == 1 and x.shape[-1] % 8 == 0 and x.stride(1) % 8 == 0, "of one token too: kernel_forward.h"
+        assert all(x.shape[dim] == 1 or x.stride(dim) % 8 == 0 for dim in (0, 2))
     parts = pieces(query, key, cu_seqlens_q, cu_seqlens_k)
     longest = max_seqlen_q if cu_seqlens_q is not None else query.shape[1]
     assert longest is not None and all(rows.stop - rows.start <= longest for _, rows, _ in parts)

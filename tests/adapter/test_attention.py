@@ -57,6 +57,14 @@ def test_packed_sequences_that_share_their_lengths(compute: Compute, case: dict[
 
 
 @pytest.mark.parametrize("call", ["func", "varlen"])
+@pytest.mark.parametrize("lengths", [[2, 1], [4, 1], [1, 1]])
+def test_one_token_of_a_wider_tensor(compute: Compute, call: str, lengths: list[int]) -> None:
+    """PyTorch takes any stride of a single token for contiguous; its kernels refuse one that is no multiple of 8 all the same."""
+    case = {"heads": [1, 1], "dim": 8, "causal": True, "window": [-1, -1], "strided": 4, "lengths": [lengths]}
+    check(compute("attention", call=call, **case))
+
+
+@pytest.mark.parametrize("call", ["func", "varlen"])
 @pytest.mark.parametrize("heads", [[4, 4], [4, 2]])
 def test_the_backward_drops_what_the_forward_dropped(compute: Compute, call: str, heads: list[int]) -> None:
     lengths = [[30, 32]] * 2 if call == "func" else [[30, 32], [11, 32]]
