@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,24 +94,28 @@ def command(*, output: Output, offline: bool, yes: bool, dry_run: bool, output_d
         prepared = prepare(order)
         _show_forecast(output, prepared, forecast_build(prepared))
         return
-    with output.progress():
-        built = build_flash_attn(order)
-    wheel = _copied(built.path, output_dir)
-    if output.as_json:
-        output.document(build=_fields(built, wheel))
-        return
-    how = (
-        "was in the wheelhouse"
-        if built.reused
-        else f"{len(built.compiled)} compiles, {built.seconds:.0f} s, {built.peak_mib / 1024:.1f} GiB at most"
-    )
-    output.say(f"{wheel}\nflash-attn {built.version} for {', '.join(built.archs)} ({how})")
+
+    def describe(built: BuiltWheel, _: Path) -> str:
+        took = f"{len(built.compiled)} compiles, {built.seconds:.0f} s, {built.peak_mib / 1024:.1f} GiB at most"
+        return f"flash-attn {built.version} for {', '.join(built.archs)} ({'was in the wheelhouse' if built.reused else took})"
+
+    _deliver(output, lambda: build_flash_attn(order), output_dir, describe)
 
 
-def _fields(built: BuiltWheel, wheel: Path) -> dict[str, Any]:
+def _deliver(
+    output: Output, make: Callable[[], BuiltWheel], output_dir: Path | None, describe: Callable[[BuiltWheel, Path], str]
+) -> None:
+    """Build, copy the wheel to where it is wanted, and print its path and description or the JSON document."""
     import dataclasses
 
-    return {**{field.name: getattr(built, field.name) for field in dataclasses.fields(built)}, "path": str(wheel)}
+    with output.progress():
+        built = make()
+    wheel = _copied(built.path, output_dir)
+    if output.as_json:
+        fields = {field.name: getattr(built, field.name) for field in dataclasses.fields(built)}
+        output.document(build={**fields, "path": str(wheel)})
+    else:
+        output.say(f"{wheel}\n{describe(built, wheel)}")
 
 
 def _order(options: dict[str, Any]) -> BuildOrder:
@@ -247,18 +252,13 @@ def _build_adapter(output: Output, options: dict[str, Any], output_dir: Path | N
         else:
             _show_forecast(output, prepared, forecast_build(prepared))
         return
-    with output.progress():
-        built = make_adapter(order)
-    wheel = _copied(built.path, output_dir)
-    if output.as_json:
-        output.document(build=_fields(built, wheel))
-        return
-    kernels = (
-        f"the kernels of flash-attn 1.0.9 for {', '.join(built.archs)}, PyTorch's beside them"
-        if compiles
-        else "PyTorch's kernels"
-    )
-    output.say(f"{wheel}\nflash-attn {built.version}: flash-attn 2's functions over {kernels}")
+
+    def describe(built: BuiltWheel, _: Path) -> str:
+        turing = f"the kernels of flash-attn 1.0.9 for {', '.join(built.archs)}, PyTorch's beside them"
+        kernels = turing if compiles else "PyTorch's kernels"
+        return f"flash-attn {built.version}: flash-attn 2's functions over {kernels}"
+
+    _deliver(output, lambda: make_adapter(order), output_dir, describe)
 
 
 def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None, *, dry_run: bool) -> None:
@@ -282,10 +282,8 @@ def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None
     if dry_run:
         _show_nothing_known(output, "a named source is built by its own setup.py; its units are not known beforehand", units=None)
         return
-    with output.progress():
-        built = build_tree(order)
-    wheel = _copied(built.path, output_dir)
-    if output.as_json:
-        output.document(build=_fields(built, wheel))
-    else:
-        output.say(f"{wheel}\nnothing is promised about this tree: `provision inspect {wheel}` shows what it holds")
+
+    def describe(_: BuiltWheel, wheel: Path) -> str:
+        return f"nothing is promised about this tree: `provision inspect {wheel}` shows what it holds"
+
+    _deliver(output, lambda: build_tree(order), output_dir, describe)
