@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from provisioner.planning.values import KernelSelection
 
 
+NEWEST = "2.8.3.post2"
 MODEL_HINT = "name the config.json that lies beside the model's weights"
 
 
@@ -37,7 +38,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, values: tuple[s
 
 
 @click.command(short_help="Compile flash-attn from source into a wheel.")
-@click.option("--version", "version", default="2.8.3.post2", show_default=True, help="The flash-attn release to build.")
+@click.option("--version", "version", help=f"The flash-attn release to build (default: {NEWEST}).")
 @click.option("--source", help="Another source tree: a folder, an archive, or a URL (with --sha256). Its own setup.py is run.")
 @click.option("--sha256", help="The hash of --source.")
 @click.option(
@@ -81,6 +82,7 @@ def command(*, output: Output, offline: bool, yes: bool, dry_run: bool, output_d
 
     What is left out raises an error at run time that names the rebuild command. An interrupted build continues.
     """
+    _check_together(options)
     if options["adapter"]:
         _build_adapter(output, options, output_dir, dry_run=dry_run)
         return
@@ -100,6 +102,17 @@ def command(*, output: Output, offline: bool, yes: bool, dry_run: bool, output_d
         return f"flash-attn {built.version} for {', '.join(built.archs)} ({'was in the wheelhouse' if built.reused else took})"
 
     _deliver(output, lambda: build_flash_attn(order), output_dir, describe)
+
+
+def _check_together(options: dict[str, Any]) -> None:
+    """Raise `UsageError` for an option that would be ignored for want of another."""
+    from provisioner.errors import UsageError
+
+    for name, wanted in (("sha256", "source"), ("base_version", "adapter")):
+        if options[name] and not options[wanted]:
+            raise UsageError(f"--{name.replace('_', '-')} has no meaning without --{wanted}")
+    if options["cuda_home"] and options["fetch_compiler"]:
+        raise UsageError("--cuda-home and --fetch-compiler exclude each other")
 
 
 def _deliver(
@@ -124,7 +137,7 @@ def _order(options: dict[str, Any]) -> BuildOrder:
     return BuildOrder(
         python=_python(options["python"]),
         archs=options["archs"] or _archs_here(),
-        version=options["version"],
+        version=options["version"] or NEWEST,
         kernels=_kernels(options),
         cuda_root=_cuda_root(options),
         cxx=options["cxx"],
@@ -138,7 +151,7 @@ def _kernels(options: dict[str, Any]) -> KernelSelection:
     from provisioner.building.selection import choose, for_model, preset
     from provisioner.errors import UsageError
 
-    release = find_release(options["version"])
+    release = find_release(options["version"] or NEWEST)
     if options["for_model"]:
         if options["kernels"]:
             raise UsageError("--for-model and --kernels exclude each other")
@@ -268,7 +281,7 @@ def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None
 
     if not options["archs"]:
         raise UsageError("--source needs --arch", hints=["provision build --source … --arch sm_70"], code="no-arch")
-    for name in ("kernels", "head_dims", "dtypes", "features", "for_model"):
+    for name in ("version", "kernels", "head_dims", "dtypes", "features", "for_model"):
         if options[name]:
             raise UsageError(f"--{name.replace('_', '-')} has no meaning for a named source: its own setup.py decides")
     order = TreeOrder(

@@ -111,6 +111,8 @@ def backward(
     dq, dk, dv = (torch.full_like(x, torch.nan) for x in (query, key, value))
     for number, (batch, rows, keys) in enumerate(pieces(query, key, cu_seqlens_q, cu_seqlens_k)):
         q, k, v, grad = query[batch, rows], key[batch, keys], value[batch, keys], grad_out_[batch, rows]
+        if not len(q):  # no kernel promises to write gradients of keys without queries
+            continue
         seen = visible_backward(len(q), len(k), custom_mask_type, window_size)
         score = (torch.einsum("ihd,jhd->hij", q, k) * scale).masked_fill(~seen, -INFINITY)
         share = (score - logsumexp[number, :, : len(q), None]).exp()

@@ -32,6 +32,8 @@ def test_a_dry_run_says_that_nothing_is_compiled(capsys: pytest.CaptureFixture[s
     [
         ("aten", "--arch", "sm_75"),
         ("aten", "--kernels", "full"),
+        ("aten", "--version", "2.7.4.post1"),
+        ("turing109", "--version", "1.0.9"),
         ("turing109", "--head-dims", "64"),
         ("turing109", "--source", "tree"),
         ("aten", "--base-version", "1.0.9"),
@@ -39,3 +41,17 @@ def test_a_dry_run_says_that_nothing_is_compiled(capsys: pytest.CaptureFixture[s
 )
 def test_what_means_nothing_for_an_adapter_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     assert _run(["build", "--adapter", *arguments]) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--base-version", "2.8.1"],
+        ["--sha256", "0" * 64],
+        ["--cuda-home", "/tmp", "--fetch-compiler"],
+        ["--source", "tree", "--arch", "sm_70", "--version", "2.6.3"],
+    ],
+)
+def test_no_option_is_ignored_in_silence(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(["build", *words]) == 2
+    assert "no meaning" in (text := capsys.readouterr().err) or "exclude each other" in text
