@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,20 @@ from provisioner.cli.app import _run
 def test_the_wheel_over_pytorchs_kernels_is_made_at_once(tmp_path: Path) -> None:
     assert _run(["build", "--adapter", "aten", "-o", str(tmp_path)]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["flash_attn-2.8.3+aten-py3-none-any.whl"]
+
+
+def test_it_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wheel = tmp_path / "flash_attn-2.8.3+aten-py3-none-any.whl"
+    assert _run(["build", "--adapter", "aten", "-o", str(tmp_path), "--quiet"]) == 0
+    assert _run(["inspect", str(wheel), "--gpu", "7.0"]) == 0
+    text = capsys.readouterr().out
+    assert "note: Adapter: the functions of flash-attn 2.8.3 over PyTorch's own attention kernels" in text
+    assert "it holds no device code" in text
+    site = tmp_path / "env" / "lib" / "python3.12" / "site-packages"
+    with zipfile.ZipFile(wheel) as bundle:
+        bundle.extractall(site)
+    assert _run(["inspect", str(tmp_path / "env")]) == 0
+    assert "note: Adapter: " in capsys.readouterr().out
 
 
 def test_the_base_version_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
