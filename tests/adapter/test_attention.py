@@ -56,6 +56,13 @@ def test_packed_sequences_that_share_their_lengths(compute: Compute, case: dict[
     check(compute("attention", call="varlen", shared=True, **case))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("empty", [[0, 4], [4, 0], [0, 0]])
+def test_a_sequence_without_queries_or_without_keys_among_others(compute: Compute, causal: bool, empty: list[int]) -> None:
+    case = {"heads": [4, 2], "dim": 8, "causal": causal, "window": [-1, -1], "lengths": [[3, 3], empty, [2, 5]]}
+    check(compute("attention", call="varlen", **case))
+
+
 @pytest.mark.parametrize("call", ["func", "varlen"])
 @pytest.mark.parametrize("lengths", [[2, 1], [4, 1], [1, 1]])
 def test_one_token_of_a_wider_tensor(compute: Compute, call: str, lengths: list[int]) -> None:
