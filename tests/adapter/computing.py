@@ -324,6 +324,41 @@ def turn(x: Tensor, angle: Tensor, begin: int, moves: bool, case: dict[str, Any]
     return torch.cat([flat, x[..., width:]], -1)
 
 
+def packed_cache(case: dict[str, Any]) -> dict[str, Any]:
+    """Packed queries over keys of which only some are used, in one piece or in pages: `flash_attn_gpu.varlen_fwd`, by its positions."""
+    from flash_attn.flash_attn_interface import flash_attn_gpu
+
+    q, k, v = (x.detach() for x in inputs(case))
+    begins, used, skipped, page = (starts(case, 0), starts(case, 1)), case.get("used"), case.get("skipped"), case.get("page")
+    places = pieces(q[None], k[None], *begins)
+    keys, values, table = k, v, None
+    if page:
+        most = max(1, *(-(-(one.stop - one.start) // page) for _, _, one in places))
+        table = torch.randperm(len(places) * most).view(-1, most).to(torch.int32)
+        keys, values = (torch.full((table.numel(), page, *k.shape[1:]), 7.0, dtype=k.dtype) for _ in range(2))
+        for (_, _, one), row in zip(places, table.tolist(), strict=True):
+            for offset in range(one.stop - one.start):
+                keys[row[offset // page], offset % page] = k[one.start + offset]
+                values[row[offset // page], offset % page] = v[one.start + offset]
+    longest = [max(pair[side] for pair in case["lengths"]) for side in (0, 1)]
+    lengths, lead = (torch.tensor(one, dtype=torch.int32) if one else None for one in (used, skipped))
+    out = torch.full_like(q, torch.nan)
+    tensors = (q, keys, values, out, *begins, lengths, lead, table, None)
+    options = (*longest, 0.0, case["dim"] ** -0.5, False, case["causal"], *case["window"], 0.0, False, None)
+    found, lse, _, _ = flash_attn_gpu.varlen_fwd(*tensors, *options)
+    parts = []
+    for index, (_, rows, one) in enumerate(places):
+        first = one.start + (skipped[index] if skipped else 0)
+        last = one.start + used[index] if used else one.stop
+        seen = slice(first, max(first, last))
+        parts.append(expected(q[rows], k[seen], v[seen], causal=case["causal"], window=case["window"]))
+    return {
+        "out": difference(found, torch.cat([part[0] for part in parts])),
+        "lse": difference(lse, torch.cat([part[1] for part in parts], 1)),
+        "into": difference(out, found),
+    }
+
+
 def padding(case: dict[str, Any]) -> dict[str, Any]:
     """What bert_padding does, against plain loops."""
     from flash_attn import bert_padding
@@ -400,7 +435,7 @@ def compiled(case: dict[str, Any]) -> dict[str, Any]:
 
 KINDS = {
     function.__name__: function
-    for function in (attention, dropout, kvcache, padding, refused, chosen, compiled)
+    for function in (attention, dropout, kvcache, packed_cache, padding, refused, chosen, compiled)
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.subprocess
 EXACT = 1e-6
 
 LENGTH = st.integers(0, 9)
-WINDOW = st.tuples(st.integers(-1, 10), st.integers(-1, 10)).map(list)
+WINDOW = st.one_of(st.just([-1, -1]), st.tuples(st.integers(-1, 10), st.integers(-1, 10)).map(list))
 HEADS = st.sampled_from([[4, 4], [4, 2], [6, 2], [3, 1]])
 COMMON: dict[str, Any] = {
     "heads": HEADS,
@@ -122,6 +122,20 @@ def test_a_cache_with_rows_and_left_padding(compute: Compute, case: dict[str, An
     rows = data.draw(st.permutations(range(batch + 1))).__getitem__(slice(0, batch))
     answer = compute("kvcache", **case | {"page": 0}, leftpad=leftpad, rows=rows)
     assert max(answer["errors"]) <= EXACT
+
+
+@SLOW
+@given(case=RAGGED, page=st.sampled_from([0, 2, 4]), data=st.data())
+def test_packed_queries_over_keys_of_which_some_are_used(
+    compute: Compute, case: dict[str, Any], page: int, data: st.DataObject
+) -> None:
+    rooms = [keys for _, keys in case["lengths"]]
+    used = data.draw(st.one_of(st.none(), st.tuples(*(st.integers(0, room) for room in rooms)).map(list)))
+    most = used or rooms
+    skipped = data.draw(st.one_of(st.none(), st.tuples(*(st.integers(0, one) for one in most)).map(list))) if not page else None
+    plain = case | {"dim": 16, "strided": 0, "scale": None}
+    answer = compute("packed_cache", **plain, page=page, used=used, skipped=skipped)
+    assert max(answer.values()) <= EXACT
 
 
 @SLOW
