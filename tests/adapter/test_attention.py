@@ -84,7 +84,9 @@ def test_the_backward_drops_what_the_forward_dropped(compute: Compute, call: str
 
 def test_gradients_are_the_same_twice_when_asked_to_be(compute: Compute) -> None:
     case = {"heads": [4, 2], "dim": 16, "causal": True, "window": [-1, -1], "lengths": [[20, 20]], "deterministic": True}
-    assert compute("attention", call="func", **case)["same"]
+    answer = compute("attention", call="func", **case)
+    assert answer["same"]
+    assert answer["splits"] == [1, 1]
 
 
 CACHES = st.fixed_dictionaries(
