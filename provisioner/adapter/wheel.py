@@ -91,15 +91,8 @@ def make_adapter(order: AdapterOrder, *, wheelhouse: Wheelhouse | None = None) -
     made = BuiltWheel(entry.path, entry.sha256, key, str(order.version), (), reused, seconds, units=0)
     if compiled is None:
         return made
-    return replace(
-        compiled,
-        path=made.path,
-        sha256=made.sha256,
-        key=key,
-        version=made.version,
-        reused=reused and compiled.reused,
-        seconds=seconds,
-    )
+    taken = {"path": made.path, "sha256": made.sha256, "key": key, "version": made.version, "seconds": seconds}
+    return replace(compiled, **taken, reused=reused and compiled.reused)
 
 
 def provenance(version: AdapterVersion, compiled: BuiltWheel | None = None) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from provisioner import paths
 from provisioner.building import costs, generated
@@ -23,6 +22,7 @@ from provisioner.building.selection import Direction, Selection
 from provisioner.building.target import Target
 from provisioner.building.toolchain import Toolchain
 from provisioner.errors import BuildFailed
+from provisioner.wheels.elf import Elf, mapped
 
 TORCH_DEFINES = ("-DTORCH_API_INCLUDE_EXTENSION_H",)
 TORCH_NVCC_FLAGS = (
@@ -193,15 +193,9 @@ def ninja_text(
 
 def check_link(extension: Path) -> None:
     """Raise `BuildFailed` when the linked extension calls a kernel that no unit and no stub defines."""
-    from elftools.elf.elffile import ELFFile
-
-    with extension.open("rb") as file:
-        table: Any = ELFFile(file).get_section_by_name(".dynsym")
-        missing = [
-            symbol.name
-            for symbol in table.iter_symbols()
-            if symbol["st_shndx"] == "SHN_UNDEF" and ("run_mha_" in symbol.name or "run_fmha_" in symbol.name)
-        ]
+    with mapped(extension) as data:
+        undefined = [symbol.name for symbol in Elf(data, extension.name).undefined]
+    missing = [name for name in undefined if "run_mha_" in name or "run_fmha_" in name]
     if missing:
         raise BuildFailed(
             f"{extension.name} lacks {len(missing)} kernels, such as {missing[0]}",

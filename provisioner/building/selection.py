@@ -27,6 +27,9 @@ SWITCHES = {
 Source: flash_api.cpp and static_switch.h of these sdists, read 2026-11-24; each macro has a TORCH_CHECK in the host code.
 """
 
+NEVER_IN_1 = ("local", "softcap", "alibi", "kvcache")
+"""Features that no 1.x release has (the sdist of 1.0.9, read 2026-11-24)."""
+
 PRESETS = ("full", "unsloth")
 
 
@@ -110,7 +113,17 @@ def choose(
     dtypes: tuple[str, ...] = (),
     features: tuple[str, ...] = (),
 ) -> KernelSelection:
-    """Return ``base`` with what is given put in its place (then its preset is ``custom``)."""
+    """Return ``base`` with what is given put in its place (then its preset is ``custom``).
+
+    Raise `UsageError` for a feature that was asked for by name, or by a model, and that the release does not have.
+    """
+    asked = features or (() if base.preset in PRESETS else base.features)
+    if release.generation == 1 and (lacking := [name for name in asked if name in NEVER_IN_1]):
+        raise UsageError(
+            f"flash-attn {release.version} has no {lacking[0]}",
+            hints=["choose a 2.x release, or `--adapter turing109` for 2.x's functions on Turing"],
+            code="no-kernel",
+        )
     if not (head_dims or dtypes or features):
         return base
     return KernelSelection("custom", head_dims or base.head_dims, dtypes or base.dtypes, features or base.features)
@@ -119,7 +132,7 @@ def choose(
 def normalize(release: Release, kernels: KernelSelection) -> KernelSelection:
     """Return ``kernels`` with head dims rounded up to real kernels, sorted and unique; equal builds become equal values.
 
-    A preset means what it means for this release (2.7.4.post1 has head dim 160 in ``full``, 1.0.9 ends at 128). Raise `UsageError` for unknown head dims, dtypes or features.
+    A head dim between two kernels brings ``uneven`` along, without which upstream's host code refuses it. A preset means what it means for this release (2.7.4.post1 has head dim 160 in ``full``, 1.0.9 ends at 128). Raise `UsageError` for unknown head dims, dtypes or features.
     """
     if kernels.preset in PRESETS:
         kernels = preset(kernels.preset, release)
@@ -133,7 +146,8 @@ def normalize(release: Release, kernels: KernelSelection) -> KernelSelection:
             code="no-kernel",
         )
     dims = tuple(sorted({kernel_dim(release, dim) for dim in kernels.head_dims}))
-    features = tuple(name for name in FEATURES if name in kernels.features or name in ALWAYS)
+    between = ("uneven",) if set(kernels.head_dims) - set(release.head_dims) else ()
+    features = tuple(name for name in FEATURES if name in (*kernels.features, *ALWAYS, *between))
     dtypes = tuple(name for name in DTYPES if name in kernels.dtypes)
     if release.generation == 1:  # both dtypes and all features share each unit; there are no switches
         backward = ("backward",) if "backward" in kernels.features else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from provisioner.cli.console import Output
     from provisioner.planning.values import KernelSelection
 
+NEWEST = "2.8.3.post2"
 CONFIG_HINTS = ("give the config.json of a model, as its repository on the Hugging Face hub has it",)
 
 
@@ -35,9 +37,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, values: tuple[s
 
 
 @click.command(short_help="Compile flash-attn from source into a wheel.")
-@click.option(
-    "--version", "version", default="2.8.3.post2", metavar="VERSION", show_default=True, help="The flash-attn release to build."
-)
+@click.option("--version", "version", metavar="VERSION", help=f"The flash-attn release to build (default: {NEWEST}).")
 @click.option(
     "--source",
     metavar="DIR|FILE|URL",
@@ -96,6 +96,7 @@ def command(*, output: Output, offline: bool, yes: bool, dry_run: bool, output_d
 
     What is left out raises an error at run time that names the rebuild command. An interrupted build continues.
     """
+    _check_together(options)
     if options["adapter"]:
         _build_adapter(output, options, output_dir, dry_run=dry_run)
         return
@@ -109,24 +110,39 @@ def command(*, output: Output, offline: bool, yes: bool, dry_run: bool, output_d
         prepared = prepare(order)
         _show_forecast(output, prepared, forecast_build(prepared))
         return
-    with output.progress():
-        built = build_flash_attn(order)
-    wheel = _copied(built.path, output_dir)
-    if output.as_json:
-        output.document(build=_fields(built, wheel))
-        return
-    how = (
-        "was in the wheelhouse"
-        if built.reused
-        else f"{len(built.compiled)} compiles, {built.seconds:.0f} s, {built.peak_mib / 1024:.1f} GiB at most"
-    )
-    output.say(f"{wheel}\nflash-attn {built.version} for {', '.join(built.archs)} ({how})")
+
+    def describe(built: BuiltWheel, _: Path) -> str:
+        took = f"{len(built.compiled)} compiles, {built.seconds:.0f} s, {built.peak_mib / 1024:.1f} GiB at most"
+        return f"flash-attn {built.version} for {', '.join(built.archs)} ({'was in the wheelhouse' if built.reused else took})"
+
+    _deliver(output, lambda: build_flash_attn(order), output_dir, describe)
 
 
-def _fields(built: BuiltWheel, wheel: Path) -> dict[str, Any]:
+def _check_together(options: dict[str, Any]) -> None:
+    """Raise `UsageError` for an option that would be ignored for want of another."""
+    from provisioner.errors import UsageError
+
+    for name, wanted in (("sha256", "source"), ("base_version", "adapter")):
+        if options[name] and not options[wanted]:
+            raise UsageError(f"--{name.replace('_', '-')} has no meaning without --{wanted}")
+    if options["cuda_home"] and options["fetch_compiler"]:
+        raise UsageError("--cuda-home and --fetch-compiler exclude each other")
+
+
+def _deliver(
+    output: Output, make: Callable[[], BuiltWheel], output_dir: Path | None, describe: Callable[[BuiltWheel, Path], str]
+) -> None:
+    """Build, copy the wheel to where it is wanted, and print its path and description or the JSON document."""
     import dataclasses
 
-    return {**{field.name: getattr(built, field.name) for field in dataclasses.fields(built)}, "path": str(wheel)}
+    with output.progress():
+        built = make()
+    wheel = _copied(built.path, output_dir)
+    if output.as_json:
+        fields = {field.name: getattr(built, field.name) for field in dataclasses.fields(built)}
+        output.document(build={**fields, "path": str(wheel)})
+    else:
+        output.say(f"{wheel}\n{describe(built, wheel)}")
 
 
 def _order(options: dict[str, Any]) -> BuildOrder:
@@ -135,7 +151,7 @@ def _order(options: dict[str, Any]) -> BuildOrder:
     return BuildOrder(
         python=_python(options["python"]),
         archs=options["archs"] or _archs_here(),
-        version=options["version"],
+        version=options["version"] or NEWEST,
         kernels=_kernels(options),
         cuda_root=_cuda_root(options),
         cxx=options["cxx"],
@@ -149,7 +165,7 @@ def _kernels(options: dict[str, Any]) -> KernelSelection:
     from provisioner.building.selection import choose, for_model, preset
     from provisioner.errors import UsageError
 
-    release = find_release(options["version"])
+    release = find_release(options["version"] or NEWEST)
     if options["for_model"]:
         if options["kernels"]:
             raise UsageError("--for-model and --kernels exclude each other", hints=["leave one of them out"])
@@ -263,18 +279,13 @@ def _build_adapter(output: Output, options: dict[str, Any], output_dir: Path | N
         else:
             _show_forecast(output, prepared, forecast_build(prepared))
         return
-    with output.progress():
-        built = make_adapter(order)
-    wheel = _copied(built.path, output_dir)
-    if output.as_json:
-        output.document(build=_fields(built, wheel))
-        return
-    kernels = (
-        f"the kernels of flash-attn 1.0.9 for {', '.join(built.archs)}, PyTorch's beside them"
-        if compiles
-        else "PyTorch's kernels"
-    )
-    output.say(f"{wheel}\nflash-attn {built.version}: flash-attn 2's functions over {kernels}")
+
+    def describe(built: BuiltWheel, _: Path) -> str:
+        turing = f"the kernels of flash-attn 1.0.9 for {', '.join(built.archs)}, PyTorch's beside them"
+        kernels = turing if compiles else "PyTorch's kernels"
+        return f"flash-attn {built.version}: flash-attn 2's functions over {kernels}"
+
+    _deliver(output, lambda: make_adapter(order), output_dir, describe)
 
 
 def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None, *, dry_run: bool) -> None:
@@ -284,7 +295,7 @@ def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None
 
     if not options["archs"]:
         raise UsageError("--source needs --arch", hints=["provision build --source … --arch sm_70"], code="no-arch")
-    for name in ("kernels", "head_dims", "dtypes", "features", "for_model"):
+    for name in ("version", "kernels", "head_dims", "dtypes", "features", "for_model"):
         if options[name]:
             option = f"--{name.replace('_', '-')}"
             raise UsageError(
@@ -303,10 +314,8 @@ def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None
     if dry_run:
         _show_nothing_known(output, "a named source is built by its own setup.py; its units are not known beforehand", units=None)
         return
-    with output.progress():
-        built = build_tree(order)
-    wheel = _copied(built.path, output_dir)
-    if output.as_json:
-        output.document(build=_fields(built, wheel))
-    else:
-        output.say(f"{wheel}\nnothing is promised about this tree: `provision inspect {wheel}` shows what it holds")
+
+    def describe(_: BuiltWheel, wheel: Path) -> str:
+        return f"nothing is promised about this tree: `provision inspect {wheel}` shows what it holds"
+
+    _deliver(output, lambda: build_tree(order), output_dir, describe)

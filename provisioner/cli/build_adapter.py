@@ -10,7 +10,7 @@ from provisioner.errors import UsageError
 if TYPE_CHECKING:
     from provisioner.adapter.wheel import AdapterOrder
 
-MEANINGLESS = ("source", "sha256", "kernels", "head_dims", "dtypes", "features", "for_model")
+MEANINGLESS = ("version", "source", "sha256", "kernels", "head_dims", "dtypes", "features", "for_model")
 """Options that choose among flash-attn 2.x's own kernels."""
 
 
@@ -25,6 +25,7 @@ def adapter_order(options: dict[str, Any], python: Path, cuda_root: Path | None)
             option = f"--{name.removesuffix('s') if name == 'archs' else name.replace('_', '-')}"
             raise UsageError(
                 f"{option} has no meaning for --adapter {kernels}",
+                hints=["--base-version names the flash-attn that it stands for"] if name == "version" else [],
                 why="PyTorch's kernels are in torch"
                 if kernels is Kernels.ATEN
                 else "the kernels of flash-attn 1.0.9 are not chosen singly",

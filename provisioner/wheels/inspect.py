@@ -19,7 +19,7 @@ from provisioner.wheels.inspection import Inspection, Subject, with_extensions
 from provisioner.wheels.installed import find_installed
 from provisioner.wheels.python_side import missing_module
 from provisioner.wheels.remote_wheel import inspect_remote
-from provisioner.wheels.wheel_file import has_kernels, inspect_wheel
+from provisioner.wheels.wheel_file import adapter_note, has_kernels, inspect_wheel
 
 SUBJECTS = "give a wheel (path or URL), a .so file, an environment's folder, or its bin/python"
 
@@ -98,6 +98,8 @@ def _inspect_environment(path: Path, against: Path | None, package: str) -> Insp
     )
     compiled = [(name, file) for name, file in found.files if ".so" in Path(name).suffixes and file.is_file()]
     extensions = [inspect_extension(file, against=libraries, name=name) for name, file in compiled if starts_as_elf(file)]
-    notes = () if libraries else ("there is no torch in this environment: symbols were not checked",)
+    notes = adapter_note([found.summary])
+    if not libraries:
+        notes = (*notes, "there is no torch in this environment: symbols were not checked")
     result = with_extensions(empty, extensions)
     return replace(result, kernels=has_kernels(result), notes=notes)

@@ -24,6 +24,7 @@ class Installed:
     version: str
     files: tuple[tuple[str, Path], ...]
     torch_lib_dir: Path | None
+    summary: str = ""
 
     def interfaces(self) -> dict[str, str]:
         """Return the Python files that import the kernels, with their text."""
@@ -83,7 +84,7 @@ def find_installed(environment: Path, package: str) -> Installed:
         if re.sub(r"[-_.]+", "-", info.name.rpartition(".")[0].partition("-")[0]).lower() == wanted:
             found = PathDistribution(info)
             files = tuple((str(file), info.parent / file) for file in found.files or ())
-            return Installed(wanted, found.version, files, _torch_in(sites))
+            return Installed(wanted, found.version, files, _torch_in(sites), ", ".join(found.metadata.get_all("Summary") or []))
     raise UsageError(
         f"{package} is not installed in {environment}",
         hints=["name another distribution with --package", f"`provision install --python {environment}` installs flash-attn"],

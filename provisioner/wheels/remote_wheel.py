@@ -67,7 +67,7 @@ def inspect_remote(url: str, against: Path | None = None) -> Inspection:
         kernels=has_kernels(found_all),
         bytes_read=file.moved,
         bytes_total=file.size,
-        notes=_notes(extensions, file),
+        notes=(*found_all.notes, *_notes(extensions, file)),
     )
 
 

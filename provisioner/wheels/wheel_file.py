@@ -34,16 +34,23 @@ def describe(archive: Archive, filename: str, against: Path | None) -> Inspectio
     """Return what a wheel's name, metadata and Python files say, before any extension is looked at."""
     name = WheelName.parse(filename)
     interfaces = {member: archive.text(member) for member in interface_files(archive.names)}
+    metadata = archive.metadata()
     return Inspection(
         filename,
         Subject.WHEEL,
         distribution=name.name,
         version=name.version,
         tags=name.tags,
-        torch=name.torch or pinned_torch(archive.metadata().get("requires-dist", [])),
+        torch=name.torch or pinned_torch(metadata.get("requires-dist", [])),
         missing_module=missing_module(name.name, archive.names, interfaces),
         against=str(against) if against else None,
+        notes=adapter_note(metadata.get("summary", [])),
     )
+
+
+def adapter_note(summaries: list[str]) -> tuple[str, ...]:
+    """Return what an adapter says of itself in its metadata, nothing for any other distribution (`provisioner.adapter.wheel`)."""
+    return tuple(text for text in summaries if text.startswith("Adapter: "))
 
 
 def has_kernels(found: Inspection) -> bool | None:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 INFINITY = float("inf")
+SPLITS: list[int | None] = []
+"""What the stand-in's backward was told of splitting keys: 1 where additions must have one order."""
 
 
 def visible_to_kernels(queries: int, keys: int, kind: int, window: int | None) -> Tensor:
@@ -65,7 +67,8 @@ def forward(
     assert query.shape[2] == key.shape[2], "the operator knows no grouped heads"
     assert bias is None and seqlen_k is None and scale is not None and compute_log_sumexp
     for x in (query, key, value):
-        assert x.stride(-1) == 1 and x.shape[-1] % 8 == 0 and all(stride % 8 == 0 for stride in x.stride()[:-1])
+        assert x.stride(-1) == 1 and x.shape[-1] % 8 == 0 and x.stride(1) % 8 == 0, "of one token too: kernel_forward.h"
+        assert all(x.shape[dim] == 1 or x.stride(dim) % 8 == 0 for dim in (0, 2))
     parts = pieces(query, key, cu_seqlens_q, cu_seqlens_k)
     longest = max_seqlen_q if cu_seqlens_q is not None else query.shape[1]
     assert longest is not None and all(rows.stop - rows.start <= longest for _, rows, _ in parts)
@@ -107,9 +110,13 @@ def backward(
 ) -> Any:
     assert max_seqlen_k <= key.shape[1] and max_seqlen_q <= query.shape[1], "the operator checks this"
     assert logsumexp.shape[-1] % 8 == 0 and not logsumexp.isnan().any()
+    SPLITS.append(num_splits_key)
     dq, dk, dv = (torch.full_like(x, torch.nan) for x in (query, key, value))
     for number, (batch, rows, keys) in enumerate(pieces(query, key, cu_seqlens_q, cu_seqlens_k)):
         q, k, v, grad = query[batch, rows], key[batch, keys], value[batch, keys], grad_out_[batch, rows]
+        if not len(q):  # no kernel promises to write gradients of keys without queries
+            continue
+        assert logsumexp[number, :, len(q) :].isposinf().all(), "the kernels read these rows: their probabilities must be 0"
         seen = visible_backward(len(q), len(k), custom_mask_type, window_size)
         score = (torch.einsum("ihd,jhd->hij", q, k) * scale).masked_fill(~seen, -INFINITY)
         share = (score - logsumexp[number, :, : len(q), None]).exp()
@@ -144,9 +151,9 @@ def expected(
 def difference(found: Tensor, right: Tensor) -> float:
     """The largest difference, relative to the largest right value where that is above 1; infinity for other shapes, infinities or NaN."""
     found, right = found.detach().double().cpu(), right.detach().double().cpu()
-    if found.shape != right.shape or bool((found.isfinite() != right.isfinite()).any()) or bool(found.isnan().any()):
-        return INFINITY
     finite = right.isfinite()
+    if found.shape != right.shape or not torch.equal(found[~finite], right[~finite]) or not bool(found[finite].isfinite().all()):
+        return INFINITY
     if not bool(finite.any()):
         return 0.0
     return float((found - right)[finite].abs().max() / right[finite].abs().max().clamp(min=1.0))
@@ -213,6 +220,7 @@ def attention(case: dict[str, Any]) -> dict[str, Any]:
         if case.get("deterministic"):
             again = torch.autograd.grad(call(case, *given)[0], given, grad)
             answer["same"] = all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+            answer["splits"] = SPLITS[-2:]
     return answer
 
 
@@ -321,6 +329,41 @@ def turn(x: Tensor, angle: Tensor, begin: int, moves: bool, case: dict[str, Any]
     return torch.cat([flat, x[..., width:]], -1)
 
 
+def packed_cache(case: dict[str, Any]) -> dict[str, Any]:
+    """Packed queries over keys of which only some are used, in one piece or in pages: `flash_attn_gpu.varlen_fwd`, by its positions."""
+    from flash_attn.flash_attn_interface import flash_attn_gpu
+
+    q, k, v = (x.detach() for x in inputs(case))
+    begins, used, skipped, page = (starts(case, 0), starts(case, 1)), case.get("used"), case.get("skipped"), case.get("page")
+    places = pieces(q[None], k[None], *begins)
+    keys, values, table = k, v, None
+    if page:
+        most = max(1, *(-(-(one.stop - one.start) // page) for _, _, one in places))
+        table = torch.randperm(len(places) * most).view(-1, most).to(torch.int32)
+        keys, values = (torch.full((table.numel(), page, *k.shape[1:]), 7.0, dtype=k.dtype) for _ in range(2))
+        for (_, _, one), row in zip(places, table.tolist(), strict=True):
+            for offset in range(one.stop - one.start):
+                keys[row[offset // page], offset % page] = k[one.start + offset]
+                values[row[offset // page], offset % page] = v[one.start + offset]
+    longest = [max(pair[side] for pair in case["lengths"]) for side in (0, 1)]
+    lengths, lead = (torch.tensor(one, dtype=torch.int32) if one else None for one in (used, skipped))
+    out = torch.full_like(q, torch.nan)
+    tensors = (q, keys, values, out, *begins, lengths, lead, table, None)
+    options = (*longest, 0.0, case["dim"] ** -0.5, False, case["causal"], *case["window"], 0.0, False, None)
+    found, lse, _, _ = flash_attn_gpu.varlen_fwd(*tensors, *options)
+    parts = []
+    for index, (_, rows, one) in enumerate(places):
+        first = one.start + (skipped[index] if skipped else 0)
+        last = one.start + used[index] if used else one.stop
+        seen = slice(first, max(first, last))
+        parts.append(expected(q[rows], k[seen], v[seen], causal=case["causal"], window=case["window"]))
+    return {
+        "out": difference(found, torch.cat([part[0] for part in parts])),
+        "lse": difference(lse, torch.cat([part[1] for part in parts], 1)),
+        "into": difference(out, found),
+    }
+
+
 def padding(case: dict[str, Any]) -> dict[str, Any]:
     """What bert_padding does, against plain loops."""
     from flash_attn import bert_padding
@@ -397,7 +440,7 @@ def compiled(case: dict[str, Any]) -> dict[str, Any]:
 
 KINDS = {
     function.__name__: function
-    for function in (attention, dropout, kvcache, padding, refused, chosen, compiled)
+    for function in (attention, dropout, kvcache, packed_cache, padding, refused, chosen, compiled)
 }  # fmt: skip
 
 

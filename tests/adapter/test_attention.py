@@ -14,7 +14,7 @@ pytestmark = pytest.mark.subprocess
 EXACT = 1e-6
 
 LENGTH = st.integers(0, 9)
-WINDOW = st.tuples(st.integers(-1, 10), st.integers(-1, 10)).map(list)
+WINDOW = st.one_of(st.just([-1, -1]), st.tuples(st.integers(-1, 10), st.integers(-1, 10)).map(list))
 HEADS = st.sampled_from([[4, 4], [4, 2], [6, 2], [3, 1]])
 COMMON: dict[str, Any] = {
     "heads": HEADS,
@@ -56,6 +56,21 @@ def test_packed_sequences_that_share_their_lengths(compute: Compute, case: dict[
     check(compute("attention", call="varlen", shared=True, **case))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("empty", [[0, 4], [4, 0], [0, 0]])
+def test_a_sequence_without_queries_or_without_keys_among_others(compute: Compute, causal: bool, empty: list[int]) -> None:
+    case = {"heads": [4, 2], "dim": 8, "causal": causal, "window": [-1, -1], "lengths": [[3, 3], empty, [2, 5]]}
+    check(compute("attention", call="varlen", **case))
+
+
+@pytest.mark.parametrize("call", ["func", "varlen"])
+@pytest.mark.parametrize("lengths", [[2, 1], [4, 1], [1, 1]])
+def test_one_token_of_a_wider_tensor(compute: Compute, call: str, lengths: list[int]) -> None:
+    """PyTorch takes any stride of a single token for contiguous; its kernels refuse one that is no multiple of 8 all the same."""
+    case = {"heads": [1, 1], "dim": 8, "causal": True, "window": [-1, -1], "strided": 4, "lengths": [lengths]}
+    check(compute("attention", call=call, **case))
+
+
 @pytest.mark.parametrize("call", ["func", "varlen"])
 @pytest.mark.parametrize("heads", [[4, 4], [4, 2]])
 def test_the_backward_drops_what_the_forward_dropped(compute: Compute, call: str, heads: list[int]) -> None:
@@ -69,7 +84,9 @@ def test_the_backward_drops_what_the_forward_dropped(compute: Compute, call: str
 
 def test_gradients_are_the_same_twice_when_asked_to_be(compute: Compute) -> None:
     case = {"heads": [4, 2], "dim": 16, "causal": True, "window": [-1, -1], "lengths": [[20, 20]], "deterministic": True}
-    assert compute("attention", call="func", **case)["same"]
+    answer = compute("attention", call="func", **case)
+    assert answer["same"]
+    assert answer["splits"] == [1, 1]
 
 
 CACHES = st.fixed_dictionaries(
@@ -107,6 +124,20 @@ def test_a_cache_with_rows_and_left_padding(compute: Compute, case: dict[str, An
     rows = data.draw(st.permutations(range(batch + 1))).__getitem__(slice(0, batch))
     answer = compute("kvcache", **case | {"page": 0}, leftpad=leftpad, rows=rows)
     assert max(answer["errors"]) <= EXACT
+
+
+@SLOW
+@given(case=RAGGED, page=st.sampled_from([0, 2, 4]), data=st.data())
+def test_packed_queries_over_keys_of_which_some_are_used(
+    compute: Compute, case: dict[str, Any], page: int, data: st.DataObject
+) -> None:
+    rooms = [keys for _, keys in case["lengths"]]
+    used = data.draw(st.one_of(st.none(), st.tuples(*(st.integers(0, room) for room in rooms)).map(list)))
+    most = used or rooms
+    skipped = data.draw(st.one_of(st.none(), st.tuples(*(st.integers(0, one) for one in most)).map(list))) if not page else None
+    plain = case | {"dim": 16, "strided": 0, "scale": None}
+    answer = compute("packed_cache", **plain, page=page, used=used, skipped=skipped)
+    assert max(answer.values()) <= EXACT
 
 
 @SLOW

@@ -34,7 +34,9 @@ print(flash_attn.__build__, *_turing109.archs())
 def built(python: Path, toolkit: Path, tmp_path_factory: pytest.TempPathFactory) -> BuiltWheel:
     store = Wheelhouse(tmp_path_factory.mktemp("wheelhouse"))
     order = AdapterOrder(AdapterVersion.parse("2.8.3+turing109"), python, cuda_root=toolkit)
-    return make_adapter(order, wheelhouse=store)
+    with pytest.MonkeyPatch.context() as patch:  # a module's fixture is made before a test's environment is cleaned
+        patch.setenv("PROVISION_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        return make_adapter(order, wheelhouse=store)
 
 
 def test_every_unit_is_compiled_and_none_is_empty(built: BuiltWheel) -> None:

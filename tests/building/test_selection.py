@@ -183,3 +183,25 @@ def test_encoder_and_decoder_may_have_heads_of_their_own() -> None:
 def test_what_is_no_number_is_not_taken_for_a_head_dim(head_dim: object) -> None:
     with pytest.raises(UsageError, match="no head dim"):
         for_model({"head_dim": head_dim})
+
+
+def test_a_head_dim_between_two_kernels_brings_what_computes_it() -> None:
+    """Upstream's host code refuses it at run time when UNEVEN_K is disabled (flash_api.cpp of 2.8.3.post2)."""
+    asked = KernelSelection("custom", (100,), ("bf16",), ("backward", "varlen"))
+    assert "FLASHATTENTION_DISABLE_UNEVEN_K" not in select(NEWEST, asked).defines
+    exact = KernelSelection("custom", (128,), ("bf16",), ("backward", "varlen"))
+    assert "FLASHATTENTION_DISABLE_UNEVEN_K" in select(NEWEST, exact).defines
+    older = KernelSelection("custom", (160,), ("bf16",), ("backward", "varlen"))  # 2.7.4 has kernels of that size, 2.8 has not
+    assert "uneven" in normalize(NEWEST, older).features
+    assert "uneven" not in normalize(find_release("2.7.4.post1"), older).features
+
+
+def test_what_1_0_9_never_had_is_refused_where_it_was_asked_for() -> None:
+    unsloth = preset("unsloth", TURING)
+    assert "local" not in normalize(TURING, choose(TURING, unsloth)).features
+    assert choose(TURING, unsloth, head_dims=(64,)).head_dims == (64,)
+    with pytest.raises(UsageError, match="no local"):
+        choose(TURING, unsloth, features=("backward", "local"))
+    mistral = for_model({"head_dim": 128, "sliding_window": 4096})
+    with pytest.raises(UsageError, match="no local"):
+        choose(TURING, mistral)

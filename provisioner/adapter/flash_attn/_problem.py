@@ -90,7 +90,12 @@ def capability_of(device: torch.device) -> tuple[int, int] | None:
 
 
 def aligned(x: Tensor) -> Tensor:
-    """Return ``x``, copied where its rows do not lie on 16 bytes (8 half-precision numbers), as the kernels load them."""
+    """Return ``x``, copied where its rows do not lie on 16 bytes (8 half-precision numbers), as the kernels load them.
+
+    They check the stride of tokens even where there is one token (kernel_forward.h of torch 2.14.1, read 2026-11-27), whose stride
+    ``contiguous()`` would leave as it is.
+    """
+    counts = [dim == 1 or x.shape[dim] > 1 for dim in range(x.ndim - 1)]
     fits = x.stride(-1) == 1 and x.data_ptr() % 16 == 0
-    fits = fits and all(stride % 8 == 0 for stride, size in zip(x.stride()[:-1], x.shape[:-1], strict=True) if size > 1)
-    return x if fits else x.contiguous()
+    fits = fits and all(x.stride(dim) % 8 == 0 for dim, counted in enumerate(counts) if counted)
+    return x if fits else x.clone(memory_format=torch.contiguous_format)
