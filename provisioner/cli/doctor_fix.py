@@ -44,16 +44,15 @@ def repair(
 
     Commands come first, and alone: they may change the torch for which flash-attn is then chosen.
     """
-    from provisioner.diagnosing.findings import Repair
+    from provisioner.diagnosing.fixing import now
 
-    commands = [step for step in planned if step.repair is Repair.COMMAND]
     with output.progress():
-        works = [Work(step) for step in commands] or [_work(step, machine, offline=offline) for step in planned]
+        works = [_work(step, machine, offline=offline) for step in now(planned)]
     output.say("Repairs:")
     for work in works:
         output.say(work.line)
-    if commands and len(commands) < len(planned):
-        output.say("  then: the flash-attn for the torch that is there afterwards")
+    for step in planned[len(works) :]:
+        output.say(f"  then {step.code}: {_LATER[step.repair]}")
     if dry_run or not (yes or click.confirm("Apply them?", err=True)):
         return False
     for work in works:
@@ -62,8 +61,15 @@ def repair(
     return True
 
 
+_LATER = {"flash-attn": "the flash-attn for the torch that is there afterwards", "move": "the copy, once this one is repaired"}
+
+
 def _work(step: Step, machine: Machine, *, offline: bool) -> Work:
     """Decide how a step is done: for flash-attn planning is asked, with the sources that answer now."""
+    from provisioner.diagnosing.findings import Repair
+
+    if step.repair is not Repair.FLASH_ATTN:
+        return Work(step)
     from provisioner.cli.sources import with_sources
     from provisioner.diagnosing.flash_attn_repair import choose
     from provisioner.errors import ProvisionError

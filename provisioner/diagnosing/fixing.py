@@ -23,16 +23,25 @@ class Step:
     command: str
     repair: Repair = Repair.COMMAND
     safety: Safety = Safety.REVERSIBLE
+    moved_to: str | None = None
+
+
+_ORDER = (Repair.COMMAND, Repair.FLASH_ATTN, Repair.MOVE)
 
 
 def steps(findings: Sequence[Finding]) -> tuple[Step, ...]:
-    """Return what ``--fix`` would do: nothing twice, the primary cause's first, and flash-attn last, beside what the others installed."""
+    """Return what ``--fix`` would do: nothing twice, the primary cause's first; flash-attn beside what the others installed, a copy last."""
     found: dict[tuple[Repair, str], Step] = {}
     for finding in sorted(findings, key=lambda finding: not finding.primary):
         fix = finding.fix
         if fix and fix.automatic and fix.command:
-            found.setdefault((fix.repair, fix.command), Step(finding.code, fix.command, fix.repair, fix.safety))
-    return tuple(sorted(found.values(), key=lambda step: step.repair is Repair.FLASH_ATTN))
+            found.setdefault((fix.repair, fix.command), Step(finding.code, fix.command, fix.repair, fix.safety, fix.moved_to))
+    return tuple(sorted(found.values(), key=lambda step: _ORDER.index(step.repair)))
+
+
+def now(planned: Sequence[Step]) -> tuple[Step, ...]:
+    """Return the steps to be done before the environment is examined again: those of one kind, since each kind may change the next."""
+    return tuple(step for step in planned if step.repair is planned[0].repair)
 
 
 def apply(step: Step) -> Result:
