@@ -101,7 +101,8 @@ class Waits:
 class Attempt:
     """One import in a child: ``outcome`` is ``ok``, ``error``, ``hang`` or ``not-tried``.
 
-    ``earlier`` is the Python stack some seconds before ``stack``; ``output`` of a hang what it had printed.
+    ``earlier`` is the Python stack some seconds before ``stack``; ``output`` of a hang what it had printed, ``idle`` the seconds for
+    which it had neither computed nor read.
     """
 
     outcome: str
@@ -111,6 +112,7 @@ class Attempt:
     earlier: str = ""
     code: int | None = None
     waits: Waits = Waits()
+    idle: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
