@@ -84,7 +84,7 @@ def _work(step: Step, machine: Machine, *, offline: bool) -> Work:
 
 
 def _carry_out(work: Work, python: Path, machine: Machine) -> None:
-    from provisioner.diagnosing.fixing import apply
+    from provisioner.diagnosing.fixing import apply_undoably
     from provisioner.diagnosing.flash_attn_repair import carry_out
     from provisioner.errors import Findings, ProvisionError
 
@@ -97,7 +97,12 @@ def _carry_out(work: Work, python: Path, machine: Machine) -> None:
                 f"the repair of {work.step.code} failed: {error.what}", why=error.why, hints=hints, code="repair-failed"
             ) from error
         return
-    result = apply(work.step)
+    result = apply_undoably(work.step, python.parent.parent)
     if not result.ok:
         last = (result.err.strip() or result.out.strip() or "no output").splitlines()[-1]
-        raise Findings(f"the repair of {work.step.code} failed: {last}", hints=[work.step.command], code="repair-failed")
+        raise Findings(
+            f"the repair of {work.step.code} failed: {last}",
+            why="the environment is as it was before",
+            hints=[work.step.command],
+            code="repair-failed",
+        )
