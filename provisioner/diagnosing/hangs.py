@@ -219,7 +219,7 @@ def reason(seen: Evidence) -> Wait | None:
 def judge(what: str, seconds: float, seen: Evidence) -> Candidate:
     """Return the finding about an import that had not returned after ``seconds``: hung, or at work and only slow."""
     wait, quotes = reason(seen), tuple(_quotes(seen))
-    fix = Fix(wait.remedy, wait.command, Safety.REVERSIBLE) if wait else None
+    fix = _ended(wait) if wait else None
     if seen.progressing or (seen.busy and (seen.waits.children or not seen.looped)):
         at = f": at {wait.what}" if wait else ""
         title = f"{what} was still at work after {seconds:.0f} s ({seen.waits.cpu:.1f} cores busy){at}"
@@ -235,11 +235,16 @@ def judge_process(pid: int, seconds: float, seen: Evidence) -> Candidate:
     if seen.busy or seen.moved:
         moved = "and its stack changes" if seen.moved else "at one line" if seen.earlier else "its Python stack could not be read"
         title = f"process {pid} is at work: {seen.waits.cpu or 0:.1f} cores busy, {moved}" + (f"; at {wait.what}" if wait else "")
-        fix = Fix(wait.remedy, wait.command) if wait else Fix("wait; look again in a minute", f"provision doctor --pid {pid}")
+        fix = _ended(wait) if wait else Fix("wait; look again in a minute", f"provision doctor --pid {pid}")
         return Candidate("process-busy", 97, Severity.INFO, title, quotes, fix)
     title = f"process {pid} did nothing for {seconds:.0f} s" + _waits_for(wait, seen)
-    fix = Fix(wait.remedy, wait.command, Safety.REVERSIBLE) if wait else _LOOK if seen.frames else _OBSERVE
+    fix = _ended(wait) if wait else _LOOK if seen.frames else _OBSERVE
     return Candidate("process-hangs", 43, Severity.ERROR, title, quotes, fix)
+
+
+def _ended(wait: Wait) -> Fix:
+    reads = wait.command is None or wait.command == "nvidia-smi"
+    return Fix(wait.remedy, wait.command, Safety.READ_ONLY if reads else Safety.REVERSIBLE)
 
 
 _LOOK = Fix("look at the frames above: the first one is the line that does not return")

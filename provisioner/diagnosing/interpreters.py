@@ -28,7 +28,7 @@ def judge(python: Path, machine: Machine, why: str) -> Candidate:
     broken = _dangling(python)
     evidence = (f"{python}: {why}", *([f"{broken} does not exist"] if broken else []), *_home(prefix))
     fix = _another(prefix, machine) or Fix(
-        "make the environment anew: nothing on this machine can stand in for its Python", "provision create"
+        "make the environment anew: nothing on this machine can stand in for its Python", "provision create", Safety.REVERSIBLE
     )
     if broken or any("does not exist" in line for line in evidence):
         title = f"the Python that {prefix} was made from is gone"

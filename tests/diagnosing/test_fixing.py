@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import shlex
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import provisioner.diagnosing
+from provisioner.diagnosing.catalogue import messages
 from provisioner.diagnosing.fixing import BEFORE, Step, apply_undoably
 from tests.diagnosing.broken import install, make_venv, make_wheel, site_packages
 
@@ -117,3 +120,20 @@ def test_a_repair_without_an_index_says_why_it_failed_and_that_nothing_has_chang
     assert "No matching distribution found for peft==0.21.2" in shown
     assert "the environment is as it was before" in shown
     assert digest(broken.parents[1]) == before
+
+
+CHANGES = ("apt-get ", "export ", "unset ", "ulimit ", "rm ", "mv ", "mkdir ", "pip ", "provision create", "conda ", "uv ")
+
+
+@pytest.mark.parametrize("path", sorted(Path(provisioner.diagnosing.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
+def test_a_command_that_changes_something_is_never_called_read_only(path: Path) -> None:
+    for call in ast.walk(ast.parse(path.read_text())):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Fix":
+            written = ast.unparse(call)
+            if any(f"'{verb}" in written for verb in CHANGES):
+                assert "Safety." in written, written
+
+
+def test_no_message_of_the_catalogue_calls_a_change_read_only() -> None:
+    wrong = [one.code for one in messages() if one.command and one.command.startswith(CHANGES) and one.safety == "read-only"]
+    assert not wrong

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.adapter.kernels import AdapterVersion, Kernels
+from provisioner.adapter.wheel import provenance, write_adapter
 from provisioner.diagnosing.checks import host
 from provisioner.diagnosing.environments import diagnose
 from provisioner.diagnosing.findings import Finding, Severity
@@ -122,3 +124,12 @@ def test_a_gpu_without_upstream_kernels_is_a_fault_only_beside_upstreams_package
     assert codes(Copy("2.8.3+aten", "/s", "/s/x", adapter="aten")) == set(), (
         "the adapter over PyTorch has no extension of its own"
     )
+
+
+def test_our_adapter_is_known_by_its_wheels_own_record(python: Path, tmp_path: Path) -> None:
+    version = AdapterVersion("2.8.3", Kernels.ATEN)
+    wheel = write_adapter(tmp_path, version, provenance(version), None)
+    install(python, wheel)
+    assert take(python).packages["flash-attn"][0].adapter == "aten"
+    found = examine(python, T4)
+    assert not {"flash-attn-no-kernels", "arch-unsupported-turing"} & set(found)

@@ -18,7 +18,7 @@ UNSLOTH = (
 
 def environment(python: str = "3.12.3", /, **versions: tuple[str, tuple[str, ...]]) -> Inventory:
     """An environment of these packages: version and requirements each."""
-    packages = {
+    packages: dict[str, tuple[Copy, ...]] = {
         name.replace("_", "-"): (Copy(version, "/s", f"/s/{name}", requires=asked),)
         for name, (version, asked) in versions.items()
     }

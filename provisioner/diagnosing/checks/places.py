@@ -22,7 +22,11 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
     yield from _unwritable(inventory)
     if inventory.python.kind in ("conda-base", "system"):
         what = "conda's base environment" if inventory.python.kind == "conda-base" else "the system's own Python"
-        fix = Fix("make an environment of its own: packages here break the tools that live here too", "provision create unsloth")
+        fix = Fix(
+            "make an environment of its own: packages here break the tools that live here too",
+            "provision create unsloth",
+            Safety.REVERSIBLE,
+        )
         yield Candidate(
             "base-environment-in-use",
             92,
