@@ -168,8 +168,10 @@ def _interpreter(name: str | None, python: Path | None) -> Path:
         from provisioner.environments.names import check_name
 
         return store.find(check_name(name)).prefix / "bin" / "python"
+    from provisioner.diagnosing.interpreters import is_environment
+
     found = python or (Path(active) if (active := default_python(LiveSystem())) else None)
-    if found is None or not found.exists():
+    if found is None or not (found.exists() or is_environment(found)):
         raise UsageError(
             f"there is no Python at {found}" if found else "no Python is active",
             hints=["name an environment, or --python PATH"],
@@ -179,19 +181,32 @@ def _interpreter(name: str | None, python: Path | None) -> Path:
 
 
 def _examined(interpreter: Path, output: Output) -> tuple[Machine, tuple[Finding, ...]]:
+    """Examine the machine and the environment at the same time; one whose Python does not start is judged by its files."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from provisioner import progress
+    from provisioner.diagnosing import interpreters
+    from provisioner.diagnosing.candidates import resolve
     from provisioner.diagnosing.environments import diagnose
     from provisioner.diagnosing.inventory import take
     from provisioner.diagnosing.memory.devices import devices
+    from provisioner.errors import UsageError
     from provisioner.machine.probe import probe
 
-    with output.progress(), progress.task(f"examining {interpreter}"):
-        machine = probe(python=interpreter)
-        return machine, diagnose(machine, take(interpreter), devices() if machine.gpus else ())
+    with output.progress(), progress.task(f"examining {interpreter}"), ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(probe, python=interpreter)
+        try:
+            inventory = take(interpreter)
+        except UsageError as error:
+            if not interpreters.is_environment(interpreter):
+                raise
+            return asked.result(), resolve([interpreters.judge(interpreter, asked.result(), error.why or error.what)])
+        machine = asked.result()
+        return machine, diagnose(machine, inventory, devices() if machine.gpus else ())
 
 
-ROUNDS = 3
-"""How often repairs are looked for: the right flash-attn is only known once torch is, and that may be repaired before."""
+ROUNDS = 4
+"""How often repairs are looked for: torch, then what was compiled for it, then the right flash-attn, then a copy under another path."""
 
 
 def _repaired(
@@ -206,7 +221,7 @@ def _repaired(
 ) -> tuple[Machine, tuple[Finding, ...]]:
     """Repair what can be, examining anew after each round; without consent everything stays as it was."""
     from provisioner.cli.doctor_fix import repair
-    from provisioner.diagnosing.fixing import steps
+    from provisioner.diagnosing.fixing import now, steps
 
     if not steps(findings):
         output.say("Nothing here can be repaired automatically.")
@@ -214,6 +229,8 @@ def _repaired(
         before = steps(findings)
         if not before or not repair(interpreter, machine, before, output, dry_run=dry_run, yes=yes, offline=offline):
             break
+        moved = [step.moved_to for step in now(before) if step.moved_to]
+        interpreter = Path(moved[0]) if moved else interpreter
         machine, findings = _examined(interpreter, output)
         if steps(findings) == before:
             break

@@ -44,16 +44,15 @@ def repair(
 
     Commands come first, and alone: they may change the torch for which flash-attn is then chosen.
     """
-    from provisioner.diagnosing.findings import Repair
+    from provisioner.diagnosing.fixing import now
 
-    commands = [step for step in planned if step.repair is Repair.COMMAND]
     with output.progress():
-        works = [Work(step) for step in commands] or [_work(step, machine, offline=offline) for step in planned]
+        works = [_work(step, machine, offline=offline) for step in now(planned)]
     output.say("Repairs:")
     for work in works:
         output.say(work.line)
-    if commands and len(commands) < len(planned):
-        output.say("  then: the flash-attn for the torch that is there afterwards")
+    for step in planned[len(works) :]:
+        output.say(f"  then {step.code}: {_LATER[step.repair]}")
     if dry_run or not (yes or click.confirm("Apply them?", err=True)):
         return False
     for work in works:
@@ -62,8 +61,15 @@ def repair(
     return True
 
 
+_LATER = {"flash-attn": "the flash-attn for the torch that is there afterwards", "move": "the copy, once this one is repaired"}
+
+
 def _work(step: Step, machine: Machine, *, offline: bool) -> Work:
     """Decide how a step is done: for flash-attn planning is asked, with the sources that answer now."""
+    from provisioner.diagnosing.findings import Repair
+
+    if step.repair is not Repair.FLASH_ATTN:
+        return Work(step)
     from provisioner.cli.sources import with_sources
     from provisioner.diagnosing.flash_attn_repair import choose
     from provisioner.errors import ProvisionError
@@ -78,7 +84,7 @@ def _work(step: Step, machine: Machine, *, offline: bool) -> Work:
 
 
 def _carry_out(work: Work, python: Path, machine: Machine) -> None:
-    from provisioner.diagnosing.fixing import apply
+    from provisioner.diagnosing.fixing import apply_undoably
     from provisioner.diagnosing.flash_attn_repair import carry_out
     from provisioner.errors import Findings, ProvisionError
 
@@ -91,7 +97,12 @@ def _carry_out(work: Work, python: Path, machine: Machine) -> None:
                 f"the repair of {work.step.code} failed: {error.what}", why=error.why, hints=hints, code="repair-failed"
             ) from error
         return
-    result = apply(work.step)
+    result = apply_undoably(work.step, python.parent.parent)
     if not result.ok:
         last = (result.err.strip() or result.out.strip() or "no output").splitlines()[-1]
-        raise Findings(f"the repair of {work.step.code} failed: {last}", hints=[work.step.command], code="repair-failed")
+        raise Findings(
+            f"the repair of {work.step.code} failed: {last}",
+            why="the environment is as it was before",
+            hints=[work.step.command],
+            code="repair-failed",
+        )

@@ -97,13 +97,17 @@ def _optimizers() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class MemoryReport:
-    """What is shown: the GPUs, the processes that ended out of memory, the prediction, and what could be allocated."""
+    """What is shown: the GPUs, the processes that ended out of memory, the prediction, and what could be allocated.
+
+    ``uncounted`` is what of the model the prediction leaves out.
+    """
 
     devices: tuple[Device, ...]
     ended: tuple[Observed, ...]
     prediction: tuple[Sink, ...]
     expected: tuple[int, int] | None
     probed: Probed | None
+    uncounted: tuple[str, ...] = ()
 
 
 def report(options: MemoryOptions, python: Path | None) -> tuple[MemoryReport, tuple[Candidate, ...]]:
@@ -114,7 +118,7 @@ def report(options: MemoryOptions, python: Path | None) -> tuple[MemoryReport, t
 
     found = devices()
     ended = tuple(observed.ended(observed.folder(), since=time.time() - RECENT_SECONDS))[:5]
-    sinks = _prediction(options, found)
+    sinks, uncounted = _prediction(options, found)
     probed = largest_block.probe(python) if options.probe and python else None
     candidates = [
         *judging.judge(found, wsl=wsl_of_kernel(os.uname().release) != "no"),
@@ -122,18 +126,19 @@ def report(options: MemoryOptions, python: Path | None) -> tuple[MemoryReport, t
         *(judging.predicted(sinks, found) if sinks else ()),
         *(largest_block.judge(probed) if probed else ()),
     ]
-    return MemoryReport(found, ended, sinks, training.band(sinks) if sinks else None, probed), tuple(candidates)
+    return MemoryReport(found, ended, sinks, training.band(sinks) if sinks else None, probed, uncounted), tuple(candidates)
 
 
-def _prediction(options: MemoryOptions, devices: tuple[Device, ...]) -> tuple[Sink, ...]:
+def _prediction(options: MemoryOptions, devices: tuple[Device, ...]) -> tuple[tuple[Sink, ...], tuple[str, ...]]:
     from provisioner.diagnosing.memory import training
     from provisioner.diagnosing.memory.shape import load_shape
 
     if options.model is None:
-        return ()
+        return (), ()
     home = Path(os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser())
     card = max((device.total for device in devices), default=None)
-    return training.sinks(load_shape(options.model, home), _training(options, card))
+    shape = load_shape(options.model, home)
+    return training.sinks(shape, _training(options, card)), shape.uncounted
 
 
 def _training(options: MemoryOptions, card: int | None) -> Training:
@@ -163,6 +168,8 @@ def report_lines(shown: MemoryReport) -> Iterator[str]:
         yield from _probed_lines(shown.probed)
     if shown.prediction and shown.expected:
         yield from _prediction_lines(shown.prediction, shown.expected)
+    if shown.uncounted:
+        yield f"  not counted: {', '.join(shown.uncounted)}"
 
 
 def _device_lines(device: Device) -> Iterator[str]:

@@ -24,20 +24,23 @@ class Safety(StrEnum):
 
 
 class Repair(StrEnum):
-    """How ``doctor --fix`` repairs: by the command as it stands, or by the flash-attn that planning chooses for this torch.
+    """How ``doctor --fix`` repairs: by the command as it stands, by the flash-attn that planning chooses, or by a copy elsewhere.
 
     Of the second kind ``command`` is what is done where planning has none: flash-attn is optional, and Unsloth goes on without.
+    The third kind comes last, and what is examined afterwards is the copy.
     """
 
     COMMAND = "command"
     FLASH_ATTN = "flash-attn"
+    MOVE = "move"
 
 
 @dataclass(frozen=True, slots=True)
 class Fix:
     """What to do about a finding: a sentence, and the command if there is one.
 
-    ``automatic`` says that ``doctor --fix`` may do it by itself, once the user has agreed; ``repair`` says how.
+    ``automatic`` says that ``doctor --fix`` may do it by itself, once the user has agreed; ``repair`` says how. ``safety`` is that of the
+    command, ``moved_to`` the interpreter of the environment after it, where that is another.
     """
 
     text: str
@@ -45,6 +48,7 @@ class Fix:
     safety: Safety = Safety.READ_ONLY
     automatic: bool = False
     repair: Repair = Repair.COMMAND
+    moved_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

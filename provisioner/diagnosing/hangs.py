@@ -17,6 +17,9 @@ from provisioner.diagnosing.inventory import Attempt, Lock, Waits
 BUSY, RUNNABLE = 0.5, 0.05
 """Cores kept busy from which a process counts as at work; fewer where it wants to run and is not let."""
 
+MOMENT = 2.0
+"""Seconds without work that say nothing yet: two looks at a child."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
@@ -29,12 +32,16 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of a process: frames, the innermost first, of two moments, the kernel's answers, build locks found."""
+    """All that is known of a process: frames, the innermost first, of two moments, the kernel's answers, build locks found.
+
+    ``idle`` are the seconds for which it had done nothing when it was stopped, None where nobody looked.
+    """
 
     frames: tuple[str, ...]
     earlier: tuple[str, ...]
     waits: Waits
     locks: tuple[Lock, ...] = ()
+    idle: float | None = None
 
     def at(self, pattern: str, *, depth: int = 12) -> bool:
         """Say whether one of the innermost frames matches."""
@@ -58,13 +65,14 @@ class Evidence:
 
     @property
     def progressing(self) -> bool:
-        """Whether it got on, however little of a crowded machine it was given: another stack, and some CPU time."""
-        return self.moved and (self.waits.cpu or 0.0) >= RUNNABLE
+        """Whether it got on, however little of a crowded machine it was given: another stack and some CPU time, or work a moment ago."""
+        worked = self.idle is not None and self.idle <= MOMENT and not self.looped
+        return worked or (self.moved and (self.waits.cpu or 0.0) >= RUNNABLE)
 
 
 def evidence_of(attempt: Attempt, locks: tuple[Lock, ...] = ()) -> Evidence:
     """Return the evidence that an import's attempt left."""
-    return Evidence(frames_of(attempt.stack), frames_of(attempt.earlier), attempt.waits, locks)
+    return Evidence(frames_of(attempt.stack), frames_of(attempt.earlier), attempt.waits, locks, attempt.idle)
 
 
 def frames_of(stack: str) -> tuple[str, ...]:
@@ -211,14 +219,14 @@ def reason(seen: Evidence) -> Wait | None:
 def judge(what: str, seconds: float, seen: Evidence) -> Candidate:
     """Return the finding about an import that had not returned after ``seconds``: hung, or at work and only slow."""
     wait, quotes = reason(seen), tuple(_quotes(seen))
-    fix = Fix(wait.remedy, wait.command, Safety.REVERSIBLE) if wait else None
+    fix = _ended(wait) if wait else None
     if seen.progressing or (seen.busy and (seen.waits.children or not seen.looped)):
         at = f": at {wait.what}" if wait else ""
         title = f"{what} was still at work after {seconds:.0f} s ({seen.waits.cpu:.1f} cores busy){at}"
         advice = fix or Fix("give it more time: the variable UNSLOTH_DIAGNOSE_SECONDS sets the limit of each import")
         return Candidate("import-slow", 89, Severity.WARNING, title, quotes, advice)
     title = f"{what} did not return in {seconds:.0f} s" + _waits_for(wait, seen)
-    return Candidate("import-hangs", 43, Severity.ERROR, title, quotes, fix or _LOOK)
+    return Candidate("import-hangs", 43, Severity.ERROR, title, quotes, fix or (_LOOK if seen.frames else _INTERRUPT))
 
 
 def judge_process(pid: int, seconds: float, seen: Evidence) -> Candidate:
@@ -227,14 +235,20 @@ def judge_process(pid: int, seconds: float, seen: Evidence) -> Candidate:
     if seen.busy or seen.moved:
         moved = "and its stack changes" if seen.moved else "at one line" if seen.earlier else "its Python stack could not be read"
         title = f"process {pid} is at work: {seen.waits.cpu or 0:.1f} cores busy, {moved}" + (f"; at {wait.what}" if wait else "")
-        fix = Fix(wait.remedy, wait.command) if wait else Fix("wait; look again in a minute", f"provision doctor --pid {pid}")
+        fix = _ended(wait) if wait else Fix("wait; look again in a minute", f"provision doctor --pid {pid}")
         return Candidate("process-busy", 97, Severity.INFO, title, quotes, fix)
     title = f"process {pid} did nothing for {seconds:.0f} s" + _waits_for(wait, seen)
-    fix = Fix(wait.remedy, wait.command, Safety.REVERSIBLE) if wait else _LOOK if seen.frames else _OBSERVE
+    fix = _ended(wait) if wait else _LOOK if seen.frames else _OBSERVE
     return Candidate("process-hangs", 43, Severity.ERROR, title, quotes, fix)
 
 
+def _ended(wait: Wait) -> Fix:
+    reads = wait.command is None or wait.command == "nvidia-smi"
+    return Fix(wait.remedy, wait.command, Safety.READ_ONLY if reads else Safety.REVERSIBLE)
+
+
 _LOOK = Fix("look at the frames above: the first one is the line that does not return")
+_INTERRUPT = Fix("run it by itself and interrupt it (Ctrl-C): the traceback names the line")
 _OBSERVE = Fix("to see its Python stack, install py-spy, or start it with `provision run --observe`")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +20,10 @@ INVENTORY_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """Which Python this is; ``kind`` is ``venv``, ``conda``, ``conda-base`` or ``system``, ``on_path`` what the shell starts."""
+    """Which Python this is; ``kind`` is ``venv``, ``conda``, ``conda-base`` or ``system``, ``on_path`` what the shell starts.
+
+    ``managed`` says that `provision` made it.
+    """
 
     executable: str
     version: str
@@ -31,6 +33,8 @@ class Interpreter:
     path: tuple[str, ...] = ()
     user_site: str | None = None
     on_path: str | None = None
+    prompt: str | None = None
+    managed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,8 @@ class Waits:
 class Attempt:
     """One import in a child: ``outcome`` is ``ok``, ``error``, ``hang`` or ``not-tried``.
 
-    ``earlier`` is the Python stack some seconds before ``stack``; ``output`` of a hang what it had printed.
+    ``earlier`` is the Python stack some seconds before ``stack``; ``output`` of a hang what it had printed, ``idle`` the seconds for
+    which it had neither computed nor read.
     """
 
     outcome: str
@@ -107,6 +112,7 @@ class Attempt:
     earlier: str = ""
     code: int | None = None
     waits: Waits = Waits()
+    idle: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +201,15 @@ def _source(name: str) -> str:
     return files("provisioner.diagnosing").joinpath(f"child/{name}.py").read_text(encoding="utf-8")
 
 
-def take(python: Path, *, import_seconds: float = 40.0, environ: Mapping[str, str] | None = None) -> Inventory:
+IMPORT_VARIABLE, IMPORT_SECONDS = "UNSLOTH_DIAGNOSE_SECONDS", 40.0
+"""How long the imports may take that are at work, and the variable that says otherwise (child/attempts.py)."""
+
+
+def take(python: Path, *, import_seconds: float | None = None) -> Inventory:
     """Take the inventory of ``python``'s environment. Raise `UsageError` when that interpreter cannot run the script."""
-    environment = {**(os.environ if environ is None else environ), "UNSLOTH_DIAGNOSE_SECONDS": str(import_seconds)}
+    given = os.environ.get(IMPORT_VARIABLE, "")
+    import_seconds = import_seconds or (float(given) if given.replace(".", "", 1).isdigit() else IMPORT_SECONDS)
+    environment = {**os.environ, IMPORT_VARIABLE: str(import_seconds)}
     result = run(
         [python, "-", "--json"],
         input_text=script(),  # not by a file: a full disk is what this may have to find

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from provisioner.diagnosing.candidates import Candidate
-from provisioner.diagnosing.findings import Fix, Severity
+from provisioner.diagnosing.findings import Fix, Safety, Severity
 from provisioner.machine.facts import Gpu
 from provisioner.machine.report import Report
 
@@ -204,7 +204,11 @@ def _isolated_build(report: Report) -> Iterator[Candidate]:
     text = report.text.text
     if "requirements to build wheel" in text and re.search(r"flash[-_]attn", text) and _HIDDEN_TORCH.search(text):
         quote = next((line.strip() for line in report.text.lines if "requirements to build wheel" in line), "")
-        fix = Fix("install torch first, then flash-attn without build isolation", "pip install --no-build-isolation flash-attn")
+        fix = Fix(
+            "install torch first, then flash-attn without build isolation",
+            "pip install --no-build-isolation flash-attn",
+            Safety.REVERSIBLE,
+        )
         yield Candidate(
             "no-torch-build-isolation",
             79,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from provisioner.diagnosing.candidates import Candidate
@@ -56,7 +57,7 @@ def _stale(copies: tuple[Copy, ...]) -> Copy:
 def _from_outside(inventory: Inventory) -> Iterator[Candidate]:
     """Packages imported from the user site or from PYTHONPATH: whether or not the environment has its own."""
     user = inventory.python.user_site
-    extra = [entry for entry in inventory.variables.get("PYTHONPATH", "").split(":") if entry]
+    extra = [os.path.normpath(entry) for entry in inventory.variables.get("PYTHONPATH", "").split(":") if entry]
     shadowed: dict[str, list[str]] = {}
     for name, (first, *others) in inventory.packages.items():
         own = next((copy for copy in others if copy.location != first.location), None)

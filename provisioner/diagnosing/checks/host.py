@@ -97,18 +97,18 @@ def _compiler(inventory: Inventory) -> Iterator[Candidate]:
     version = ".".join(inventory.python.version.split(".")[:2])
     if "Python.h" in error:
         title = "Python.h is missing: Triton cannot compile its launcher"
-        fix = Fix("install the headers of this Python", f"apt-get install python{version}-dev")
+        fix = Fix("install the headers of this Python", f"apt-get install python{version}-dev", Safety.REVERSIBLE)
         yield Candidate("python-headers-missing", 44, Severity.ERROR, title, (error, inventory.python.base_prefix), fix)
     elif error.startswith("no C compiler") or "cannot be run" in error:
         title, fix = (
             "Triton finds no C compiler: the first kernel fails",
-            Fix("install a C compiler, or correct CC", "apt-get install gcc"),
+            Fix("install a C compiler, or correct CC", "apt-get install gcc", Safety.REVERSIBLE),
         )
         named = inventory.variables.get("CC")
         evidence = (error, *([f"CC={named}"] if named else []))
         yield Candidate("no-c-compiler", 44, Severity.ERROR, title, evidence, fix)
     else:
-        fix = Fix("see what the compiler lacks: often libc's own headers", "apt-get install build-essential")
+        fix = Fix("see what the compiler lacks: often libc's own headers", "apt-get install build-essential", Safety.REVERSIBLE)
         yield Candidate("c-compiler-fails", 44, Severity.ERROR, "the C compiler that Triton needs fails", (error,), fix)
 
 
@@ -121,7 +121,7 @@ def _visible(inventory: Inventory) -> Iterator[Candidate]:
     evidence = (f"CUDA_VISIBLE_DEVICES={variable}", f"{len(inventory.gpus)} GPUs present, {seen or 'none'} visible to torch")
     unknown = [entry for entry in entries if not _names_a_device(entry, inventory.gpus)]
     if not seen:
-        fix = Fix("unset it, or name a device that exists", "unset CUDA_VISIBLE_DEVICES")
+        fix = Fix("unset it, or name a device that exists", "unset CUDA_VISIBLE_DEVICES", Safety.REVERSIBLE)
         yield Candidate("no-visible-device", 43, Severity.ERROR, "CUDA_VISIBLE_DEVICES hides every GPU", evidence, fix)
     elif unknown:
         title = f"CUDA_VISIBLE_DEVICES names devices that are not there: {', '.join(unknown)}; what follows them is ignored"
@@ -130,7 +130,7 @@ def _visible(inventory: Inventory) -> Iterator[Candidate]:
     mixed = len({gpu.get("name") for gpu in inventory.gpus}) > 1
     if mixed and any(entry.isdigit() for entry in entries) and inventory.variables.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         title = "different GPUs, and CUDA numbers them by speed: the numbers are not nvidia-smi's"
-        fix = Fix("number them as nvidia-smi does", "export CUDA_DEVICE_ORDER=PCI_BUS_ID")
+        fix = Fix("number them as nvidia-smi does", "export CUDA_DEVICE_ORDER=PCI_BUS_ID", Safety.REVERSIBLE)
         yield Candidate("device-order-differs", 91, Severity.WARNING, title, evidence, fix, "unsloth#508")
 
 

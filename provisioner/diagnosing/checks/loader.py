@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from provisioner.diagnosing.candidates import Candidate
-from provisioner.diagnosing.findings import Fix, Severity
+from provisioner.diagnosing.findings import Fix, Safety, Severity
 from provisioner.diagnosing.inventory import Inventory
 
 _SONAME = re.compile(r"/(lib[a-zA-Z]+)[.-]")
@@ -42,6 +42,7 @@ def _shadowed(inventory: Inventory) -> Iterator[Candidate]:
         if blamed
         else "see what puts them before torch's own",
         "unset LD_LIBRARY_PATH" if blamed else "ldconfig -p",
+        Safety.REVERSIBLE if blamed else Safety.READ_ONLY,
     )
     evidence = (*(f"loaded: {path}" for path in foreign[:4]), *([f"LD_LIBRARY_PATH={variable[:200]}"] if variable else []))
     yield Candidate("cuda-library-shadowed", 87, Severity.WARNING, title, evidence, fix)
@@ -61,7 +62,9 @@ def _libcuda(inventory: Inventory) -> Iterator[Candidate]:
         yield Candidate(code, 23, Severity.ERROR, title, (error,), Fix(remedy, "ldconfig -p"))
     elif path is not None and "/stubs/" in path:
         title = "a toolkit's stub stands in for the driver: CUDA cannot start with it"
-        fix = Fix("take the stubs directory off LD_LIBRARY_PATH: it is for linking only", "unset LD_LIBRARY_PATH")
+        fix = Fix(
+            "take the stubs directory off LD_LIBRARY_PATH: it is for linking only", "unset LD_LIBRARY_PATH", Safety.REVERSIBLE
+        )
         yield Candidate("libcuda-is-a-stub", 22, Severity.ERROR, title, (f"loaded: {path}",), fix)
     elif path is not None and wsl and not path.startswith(WSL_LIBRARIES):
         title = "a Linux driver's libcuda is loaded under WSL2, where the driver is Windows'"
@@ -69,5 +72,7 @@ def _libcuda(inventory: Inventory) -> Iterator[Candidate]:
         yield Candidate("wsl-linux-driver", 23, Severity.ERROR, title, (f"loaded: {path}",), fix)
     elif path is not None and "/compat/" in path and not (inventory.torch or {}).get("available", True):
         title = "CUDA's forward-compatibility library is loaded, which only data-centre GPUs take"
-        fix = Fix("take the compat directory off LD_LIBRARY_PATH, or update the driver", "unset LD_LIBRARY_PATH")
+        fix = Fix(
+            "take the compat directory off LD_LIBRARY_PATH, or update the driver", "unset LD_LIBRARY_PATH", Safety.REVERSIBLE
+        )
         yield Candidate("cuda-compat-library", 24, Severity.ERROR, title, (f"loaded: {path}",), fix)

@@ -13,6 +13,7 @@ from provisioner.diagnosing.inventory import Inventory
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+    from packaging.specifiers import Specifier, SpecifierSet
 
 UNSLOTH = ("unsloth", "unsloth-zoo")
 COMPILED = ("xformers", "torchvision", "torchaudio")
@@ -20,8 +21,8 @@ COMPILED = ("xformers", "torchvision", "torchaudio")
 
 
 @dataclass(frozen=True, slots=True)
-class Unmet:
-    """A requirement that does not hold: whose it is, and what is there instead (None: nothing)."""
+class Asked:
+    """A requirement: whose it is, and what is there (None: nothing)."""
 
     owner: str
     version: str
@@ -29,30 +30,41 @@ class Unmet:
     installed: str | None
 
     @property
+    def name(self) -> str:
+        """What is asked for, in its normal form."""
+        return normal(self.wanted.name)
+
+    @property
     def quote(self) -> str:
-        """The requirement and what is there, in one line."""
-        there = f"{self.installed} is installed" if self.installed else "it is not installed"
-        return f"{self.owner} {self.version} asks for {self.wanted.name}{self.wanted.specifier}, {there}"
+        """What of the requirement does not hold, and what is there, in one line."""
+        if self.installed is None:
+            return f"{self.owner} {self.version} asks for {self.wanted.name}{self.wanted.specifier}, it is not installed"
+        broken = ",".join(str(one) for one in self.wanted.specifier if not holds(one, self.installed))
+        return f"{self.owner} {self.version} asks for {self.wanted.name}{broken}, {self.installed} is installed"
 
 
 def check(inventory: Inventory) -> Iterator[Candidate]:
     """Yield findings about versions that do not go together."""
-    unmet = tuple(unmet_requirements(inventory))
+    asked = tuple(requirements(inventory))
+    unmet = tuple(one for one in asked if one.installed is None or not holds(one.wanted.specifier, one.installed))
     pins = [one for one in unmet if one.owner in UNSLOTH]
-    compiled = [one for one in unmet if one.owner in COMPILED and one.wanted.name == "torch" and one.installed]
+    compiled = [one for one in unmet if one.owner in COMPILED and one.name == "torch" and one.installed]
     if violated := [one for one in pins if one.installed]:
-        yield _pins(inventory, violated)
+        title = violated[0].quote + _more(violated)
+        yield _installed(inventory, "unsloth-pin-violated", 49, title, violated, asked)
     if missing := [one for one in pins if not one.installed]:
-        yield _missing(inventory, missing)
+        title = f"unsloth needs {', '.join(dict.fromkeys(one.name for one in missing))}, not installed here"
+        yield _installed(inventory, "missing-dependency", 58, title, missing, asked)
     for one in compiled:
         yield _of_another_torch(inventory, one)
-    if others := [one for one in unmet if one not in pins and one not in compiled]:
+    named = {one.name for one in pins}
+    if others := [one for one in unmet if one.name not in named and one not in compiled]:
         yield _others(others)
     yield from _flash_attn_range(inventory)
 
 
-def unmet_requirements(inventory: Inventory) -> Iterator[Unmet]:
-    """Yield the requirements of watched packages that do not hold here; markers are judged for the examined Python."""
+def requirements(inventory: Inventory) -> Iterator[Asked]:
+    """Yield the requirements of watched packages; markers are judged for the examined Python."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     environment = _marker_environment(inventory)
@@ -64,10 +76,19 @@ def unmet_requirements(inventory: Inventory) -> Iterator[Unmet]:
                 continue
             if wanted.marker and not wanted.marker.evaluate({**environment, "extra": ""}):
                 continue
-            installed = inventory.version(wanted.name.lower().replace("_", "-").replace(".", "-"))
-            known = installed is not None or bool(inventory.versions)  # an older script lists watched packages only
-            if known and not (installed and wanted.specifier.contains(installed.split("+")[0], prereleases=True)):
-                yield Unmet(owner, copies[0].version, wanted, installed)
+            installed = inventory.version(normal(wanted.name))
+            if installed or inventory.versions:  # an older script lists watched packages only
+                yield Asked(owner, copies[0].version, wanted, installed)
+
+
+def normal(name: str) -> str:
+    """Return a distribution's name in its normal form."""
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def holds(specifier: Specifier | SpecifierSet, version: str) -> bool:
+    """Say whether an installed version, its local part aside, is one of those asked for."""
+    return specifier.contains(version.split("+")[0], prereleases=True)
 
 
 def _marker_environment(inventory: Inventory) -> dict[str, str]:
@@ -85,27 +106,39 @@ def _marker_environment(inventory: Inventory) -> dict[str, str]:
     }
 
 
-def _pins(inventory: Inventory, unmet: list[Unmet]) -> Candidate:
-    asked = list(dict.fromkeys(f"{one.wanted.name}{one.wanted.specifier}" for one in unmet))
-    names = ", ".join(dict.fromkeys(one.wanted.name for one in unmet))
-    fix = Fix(f"install {names} inside the range", install(inventory, *asked), Safety.REVERSIBLE, automatic=True)
-    title = unmet[0].quote + (f"; {len(unmet) - 1} more like it" if len(unmet) > 1 else "")
-    return Candidate(
-        "unsloth-pin-violated", 49, Severity.ERROR, title, tuple(one.quote for one in unmet), fix, "unsloth's metadata"
+def _installed(inventory: Inventory, code: str, rank: int, title: str, unmet: list[Asked], asked: tuple[Asked, ...]) -> Candidate:
+    """What unsloth's pins want, installed in one go; with another torch also the packages that were compiled for the old one."""
+    names = list(dict.fromkeys(one.name for one in unmet))
+    words = [f"{name}{_range(name, names, asked)}" for name in names]
+    if "torch" in names:
+        words += [name for name in COMPILED if inventory.version(name)]
+    fix = Fix(f"install {', '.join(names)} as unsloth asks for", install(inventory, *words), Safety.REVERSIBLE, automatic=True)
+    return Candidate(code, rank, Severity.ERROR, title, tuple(one.quote for one in unmet), fix, "unsloth's metadata")
+
+
+def _range(name: str, replaced: list[str], asked: tuple[Asked, ...]) -> SpecifierSet:
+    """The versions of ``name`` that suit all that stays: not those that are replaced with it, nor what is compiled for one torch."""
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(
+        ",".join(
+            sorted(
+                {
+                    str(clause)
+                    for one in asked
+                    if one.name == name and one.owner not in replaced and one.owner not in COMPILED
+                    for clause in one.wanted.specifier
+                }
+            )
+        )
     )
 
 
-def _missing(inventory: Inventory, unmet: list[Unmet]) -> Candidate:
-    asked = list(dict.fromkeys(f"{one.wanted.name}{one.wanted.specifier}" for one in unmet))
-    names = ", ".join(dict.fromkeys(one.wanted.name for one in unmet))
-    fix = Fix(f"install {names}", install(inventory, *asked), Safety.REVERSIBLE, automatic=True)
-    title = f"unsloth needs {names}, not installed here"
-    return Candidate(
-        "missing-dependency", 58, Severity.ERROR, title, tuple(one.quote for one in unmet), fix, "unsloth's metadata"
-    )
+def _more(unmet: list[Asked]) -> str:
+    return f"; {len(unmet) - 1} more like it" if len(unmet) > 1 else ""
 
 
-def _of_another_torch(inventory: Inventory, one: Unmet) -> Candidate:
+def _of_another_torch(inventory: Inventory, one: Asked) -> Candidate:
     title = f"{one.owner} {one.version} is built for torch{one.wanted.specifier}, {one.installed} is installed"
     command = install(inventory, "--upgrade", one.owner, f"torch=={one.installed}")
     fix = Fix(f"install the {one.owner} of this torch", command, Safety.REVERSIBLE, automatic=True)
@@ -113,10 +146,10 @@ def _of_another_torch(inventory: Inventory, one: Unmet) -> Candidate:
     return Candidate(f"{one.owner}-torch-mismatch", 50, Severity.ERROR, title, evidence, fix, f"{one.owner}'s metadata")
 
 
-def _others(unmet: list[Unmet]) -> Candidate:
-    """What `pip check` says too; the imports tell whether anything fails for it."""
-    fix = Fix("install what is asked for, unless the imports below work without", None)
-    title = unmet[0].quote + (f"; {len(unmet) - 1} more like it" if len(unmet) > 1 else "")
+def _others(unmet: list[Asked]) -> Candidate:
+    """What `pip check` says too: whether anything fails for it is told by the imports."""
+    fix = Fix("install what is asked for where something fails for it")
+    title = unmet[0].quote + _more(unmet)
     return Candidate("requirement-unmet", 89, Severity.WARNING, title, tuple(one.quote for one in unmet[:6]), fix)
 
 

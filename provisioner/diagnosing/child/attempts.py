@@ -141,14 +141,22 @@ def child(code: str, seconds: float) -> dict[str, Any]:
             [sys.executable, "-c", ANSWERING % (SIGNAL, stacks) + code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, env=environ, cwd=folder or os.path.abspath(os.sep), start_new_session=os.name == "posix",
         )  # fmt: skip
-        text, cpu, earlier = watched(process, seconds, stacks)
+        text, cpu, idle, earlier = watched(process, seconds, stacks)
         if text is not None:
             result = {"outcome": "ok" if process.returncode == 0 else "error", "code": process.returncode, "output": text[-6000:]}
         else:
             waits = dict(waiting(process.pid, native=cpu < BUSY), cpu=round(cpu, 2))
             stack = python_stack(process.pid, stacks)
             printed = end(process)[-2000:]
-            result = {"outcome": "hang", "code": None, "output": printed, "waits": waits, "stack": stack, "earlier": earlier}
+            result = {
+                "outcome": "hang",
+                "code": None,
+                "output": printed,
+                "waits": waits,
+                "stack": stack,
+                "earlier": earlier,
+                "idle": idle,
+            }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     result["seconds"] = round(time.time() - started, 1)
@@ -190,8 +198,8 @@ def scratch() -> str:
         return ""
 
 
-def watched(process: subprocess.Popen[bytes], seconds: float, stacks: str) -> tuple[str | None, float, str]:
-    """Return the output of a child that ends; of one that does not: None, the cores it kept busy, and its stack some seconds before.
+def watched(process: subprocess.Popen[bytes], seconds: float, stacks: str) -> tuple[str | None, float, float, str]:
+    """Return the output of a child that ends; of one that does not: None, cores kept busy, seconds idle, and its stack some seconds before.
 
     It may take ``seconds`` as long as it computes or reads; after `QUIET_SECONDS` of neither it is not waited for.
     """
@@ -200,7 +208,7 @@ def watched(process: subprocess.Popen[bytes], seconds: float, stacks: str) -> tu
     while True:
         text = output_within(process, LOOK_SECONDS)
         if text is not None:
-            return text, 0.0, ""
+            return text, 0.0, 0.0, ""
         tree = [process.pid, *descendants(process.pid)]
         now, cpu, done = time.time(), cpu_of(tree), bytes_read(process.pid)
         before, cpu_before, done_before = samples[-1]
@@ -209,7 +217,8 @@ def watched(process: subprocess.Popen[bytes], seconds: float, stacks: str) -> tu
         samples = [*samples[-2:], (now, cpu, done)]
         left = min(worked + QUIET_SECONDS, started + seconds) - now
         if left <= 0:
-            return None, (cpu - samples[0][1]) / (now - samples[0][0]), earlier
+            text = output_within(process, LOOK_SECONDS)  # it may have ended in this very moment
+            return text, (cpu - samples[0][1]) / (now - samples[0][0]), round(now - worked, 1), earlier
         if left > EARLIER_SECONDS:
             earlier = ""
         elif not earlier:

@@ -63,7 +63,7 @@ def copy_of(one: Any, entry: str, name: str, *, several: bool) -> dict[str, Any]
         "metadata": str(getattr(one, "_path", entry)),
         "installer": (one.read_text("INSTALLER") or "").strip() or None,
         "requires": [line for line in (one.requires or []) if "extra ==" not in line] if name in WATCHED else [],
-        "missing": sorted(gone, key=lambda file: not file.endswith((".so", ".pyd")))[:5],
+        "missing": sorted(gone, key=lambda file: file.endswith(".py"))[:5],
         "missing_count": len(gone),
     }
     if several:
@@ -96,9 +96,7 @@ def recorded(one: Any) -> dict[str, str]:
 
 def is_needed(file: str) -> bool:
     """Say whether a package lacks something without this file; images are often made smaller by removing tests and caches."""
-    return (
-        file.endswith((".py", ".so", ".pyd")) and not file.startswith("..") and not re.search(r"(^|/)(tests?|benchmarks?)/", file)
-    )
+    return bool(re.search(r"\.(py|pyd|so(\.\d+)*)$", file)) and not re.search(r"^\.\.|(^|/)(tests?|benchmarks?)/", file)
 
 
 def matching(entry: str, files: dict[str, str]) -> float:

@@ -150,12 +150,23 @@ def interpreter() -> dict[str, Any]:
         "path": [entry for entry in sys.path if entry],
         "user_site": site.getusersitepackages() if site.ENABLE_USER_SITE else None,
         "on_path": shutil.which("python") or shutil.which("python3"),
+        "prompt": prompt(),
+        "managed": os.path.exists(os.path.join(sys.prefix, ".provision", "manifest.json")),
     }
 
 
+def prompt() -> str | None:
+    """Return what a virtual environment was told to show as its name."""
+    match = re.search(r"^prompt *= *['\"]?(.*?)['\"]? *$", read(os.path.join(sys.prefix, "pyvenv.cfg")), re.MULTILINE)
+    return match.group(1) if match else None
+
+
 def siblings() -> list[str]:
-    """Return the names of the environments that lie beside this one, or in the usual folders."""
-    folders = [os.path.dirname(sys.prefix), os.path.join(sys.prefix, "envs"), os.path.expanduser("~/.conda/envs")]
+    """Return the environments that lie beside this one, or in the usual folders; of `provision`'s own the names, which are links."""
+    beside = os.path.dirname(sys.prefix)
+    folders = [beside, os.path.join(sys.prefix, "envs"), os.path.expanduser("~/.conda/envs")]
+    if os.path.exists(os.path.join(sys.prefix, ".provision")):
+        folders[0] = os.environ.get("PROVISION_ENVS_DIR") or os.path.join(os.path.dirname(beside), "envs")
     names: set[str] = set()
     for folder in folders:
         for path in glob.glob(os.path.join(glob.escape(folder), "*")):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from provisioner.codec import from_builtins
 from provisioner.diagnosing.candidates import Candidate
-from provisioner.diagnosing.findings import Fix, Severity
+from provisioner.diagnosing.findings import Fix, Safety, Severity
 from provisioner.errors import UsageError
 from provisioner.process import run
 
@@ -70,6 +70,7 @@ def judge(probed: Probed) -> Iterator[Candidate]:
         fix = Fix(
             "under WSL2 give Unsloth pageable buffers; in a container raise its memory limit",
             "export UNSLOTH_DISABLE_PINNED_MEMORY=1",
+            Safety.REVERSIBLE,
         )
         source = "unsloth_zoo gradient_checkpointing.py; unsloth#338, #1744"
         yield Candidate(

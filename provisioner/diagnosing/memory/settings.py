@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from provisioner.diagnosing.candidates import Candidate
-from provisioner.diagnosing.findings import Fix, Severity
+from provisioner.diagnosing.findings import Fix, Safety, Severity
 
 NEW, OLD = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
 
@@ -98,7 +98,7 @@ def judge(
     """
     new, old = variables.get(NEW), variables.get(OLD)
     if new and not old and torch and minor(torch) < (2, 10):
-        fix = Fix("use the old name with this torch", f"export {OLD}={new}")
+        fix = Fix("use the old name with this torch", f"export {OLD}={new}", Safety.REVERSIBLE)
         title = f"torch {torch} ignores {NEW}{where}"
         yield Candidate("allocator-variable-ignored", 94, Severity.WARNING, title, (f"{NEW}={new}",), fix, "pytorch#183387")
     found = settings_of(variables)
@@ -107,11 +107,11 @@ def judge(
     if found.wrong:
         title = f"{found.variable} holds what torch does not take{where}: {', '.join(entry for entry, _ in found.wrong)}"
         evidence = tuple(f"{entry}: {reason}" for entry, reason in found.wrong[:4])
-        fix = Fix(f"correct the variable; known keys: {', '.join(sorted(KEYS))}", f"unset {found.variable}")
+        fix = Fix(f"correct the variable; known keys: {', '.join(sorted(KEYS))}", f"unset {found.variable}", Safety.REVERSIBLE)
         yield Candidate("allocator-setting-wrong", 94, Severity.WARNING, title, evidence, fix, "torch 2.14.1, libc10_cuda")
     wanted = found.values.get("expandable_segments") == "True"
     if wanted and wsl:
-        fix = Fix("leave it out: Unsloth removes it under WSL by itself", f"unset {NEW} {OLD}")
+        fix = Fix("leave it out: Unsloth removes it under WSL by itself", f"unset {NEW} {OLD}", Safety.REVERSIBLE)
         title = f"expandable_segments does harm under WSL2{where}"
         yield Candidate("expandable-segments-on-wsl", 94, Severity.WARNING, title, (found.text,), fix, "unsloth#3511")
     elif wanted and real is not None and real.get("expandable_segments") is False:

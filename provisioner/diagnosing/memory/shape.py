@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from provisioner.diagnosing.memory.architectures import KNOWN, Architecture, tower_parameters
 from provisioner.errors import UsageError
 
 CONFIG_LIMIT = 1024 * 1024
@@ -17,7 +18,7 @@ CONFIG_LIMIT = 1024 * 1024
 class ModelShape:
     """What memory depends on. ``gates`` is how many input matrices an MLP has (2 with a gate), ``experts`` 0 for a dense model.
 
-    ``four_bit`` says that the checkpoint itself holds 4-bit weights (a ``*-bnb-4bit`` repository).
+    ``vision`` are the parameters of a vision tower, ``uncounted`` names what of the model is not in any of these numbers.
     """
 
     hidden: int
@@ -32,7 +33,8 @@ class ModelShape:
     experts: int = 0
     expert_intermediate: int = 0
     shared_intermediate: int = 0
-    four_bit: bool = False
+    vision: int = 0
+    uncounted: tuple[str, ...] = ()
 
     @property
     def projections(self) -> tuple[tuple[int, int], ...]:
@@ -51,9 +53,9 @@ class ModelShape:
 
     @property
     def other_parameters(self) -> int:
-        """Embeddings, an untied head, norms and routers: 16-bit beside 4-bit weights."""
+        """Embeddings, an untied head, norms, routers and a vision tower: 16-bit beside 4-bit weights."""
         tables = self.vocabulary * self.hidden * (1 if self.tied else 2)
-        return tables + self.layers * (2 * self.hidden + self.experts * self.hidden) + self.hidden
+        return tables + self.layers * (2 * self.hidden + self.experts * self.hidden) + self.hidden + self.vision
 
     @property
     def parameters(self) -> int:
@@ -78,14 +80,17 @@ def read_shape(text: str, *, what: str = "config.json") -> ModelShape:
             f"{what} is not a model's configuration", hints=["give the config.json of a model, or its folder"], code="bad-config"
         )
     inner = config.get("text_config") or config.get("llm_config")
-    return _shape({**config, **inner} if isinstance(inner, dict) else config, what)
+    return _shape({**config, **inner} if isinstance(inner, dict) else config, config, what)
 
 
-def _shape(config: dict[str, Any], what: str) -> ModelShape:
+def _shape(config: dict[str, Any], outer: dict[str, Any], what: str) -> ModelShape:
+    known = _architecture(config, what)
+    config = {**known.defaults, **{name: value for name, value in config.items() if value is not None}}
     hidden = _number(config, what, "hidden_size", "n_embd", "d_model")
     heads = _number(config, what, "num_attention_heads", "n_head")
-    experts = _number(config, what, "num_local_experts", "num_experts", "n_routed_experts", default=0)
+    experts = _number(config, what, known.experts) if known.experts else 0
     width = _number(config, what, "intermediate_size", "n_inner", "ffn_dim", default=4 * hidden)
+    vision, uncounted = _vision(outer)
     return ModelShape(
         hidden=hidden,
         layers=_number(config, what, "num_hidden_layers", "n_layer"),
@@ -94,13 +99,59 @@ def _shape(config: dict[str, Any], what: str) -> ModelShape:
         head_dim=_number(config, what, "head_dim", default=hidden // heads),
         intermediate=width,
         vocabulary=_number(config, what, "vocab_size"),
-        tied=config.get("tie_word_embeddings", False) is True,
-        gates=1 if config.get("model_type") in ("gpt2", "gpt_neox", "opt", "falcon", "bloom") else 2,
+        tied=_tied(config, outer, known),
+        gates=known.gates,
         experts=experts,
         expert_intermediate=_number(config, what, "moe_intermediate_size", default=width) if experts else 0,
-        shared_intermediate=_number(config, what, "shared_expert_intermediate_size", default=0) if experts else 0,
-        four_bit=_is_four_bit(config.get("quantization_config")),
+        shared_intermediate=_number(config, what, known.shared, default=0) if known.shared else 0,
+        vision=vision,
+        uncounted=uncounted,
     )
+
+
+def _architecture(config: dict[str, Any], what: str) -> Architecture:
+    """The known type of a configuration. Raise `UsageError` where it is none, or where its layers are not all alike."""
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        raise UsageError(
+            f"{what} states no model_type", hints=["give the config.json as its publisher wrote it"], code="bad-config"
+        )
+    known = KNOWN.get(kind)
+    if known is None:
+        raise UsageError(
+            f"{what} is of the type {kind!r}, whose parameters cannot be counted here",
+            why="without its layers known, any number would be a guess",
+            hints=[f"known types: {', '.join(sorted(KNOWN))}"],
+            code="unknown-model",
+        )
+    for name, value in known.regular.items():
+        if config.get(name, value) not in (value, None):
+            raise UsageError(
+                f"{what} has {name} = {config[name]!r}: some of its layers differ from the rest",
+                why=f"models of the type {kind} are counted with {name} = {value!r} only",
+                code="unknown-model",
+            )
+    return known
+
+
+def _tied(config: dict[str, Any], outer: dict[str, Any], known: Architecture) -> bool:
+    """Whether head and embeddings are one table; a multimodal configuration says it inside, outside, or not at all."""
+    for said in (config.get("tie_word_embeddings"), outer.get("tie_word_embeddings")):
+        if isinstance(said, bool):
+            return said
+    return known.tied
+
+
+def _vision(outer: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
+    found, uncounted = 0, []
+    vision = outer.get("vision_config")
+    if isinstance(vision, dict):
+        count = tower_parameters(vision, str(outer.get("model_type")))
+        found = count or 0
+        uncounted += [] if count else [f"the vision tower ({vision.get('model_type') or 'of unknown type'})"]
+    if isinstance(outer.get("audio_config"), dict):
+        uncounted.append("the audio tower")
+    return found, tuple(uncounted)
 
 
 def _number(config: dict[str, Any], what: str, *names: str, default: int | None = None) -> int:
@@ -113,10 +164,6 @@ def _number(config: dict[str, Any], what: str, *names: str, default: int | None 
             f"{what} states no {names[0]}", hints=["give the config.json of a causal language model"], code="bad-config"
         )
     return default
-
-
-def _is_four_bit(quantization: object) -> bool:
-    return isinstance(quantization, dict) and (quantization.get("load_in_4bit") is True or quantization.get("bits") == 4)
 
 
 def find_config(model: str, home: Path) -> Path:

@@ -132,7 +132,7 @@ def weights(shape: ModelShape, run: Training) -> tuple[Sink, Sink]:
     )
     rest = Sink(
         "embeddings-16bit",
-        "embeddings, head and norms (16-bit)",
+        "embeddings, head and norms (16-bit)" if not shape.vision else "embeddings, head, norms, vision tower (16-bit)",
         2 * shape.other_parameters,
         f"2 B x {shape.other_parameters / 1e9:.2f} G parameters" + ("" if shape.tied else ", head not tied"),
         'offload_embedding="auto" in from_pretrained; never convert them to float32, which doubles them',

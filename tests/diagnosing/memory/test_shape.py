@@ -9,37 +9,44 @@ import pytest
 
 from provisioner.diagnosing.memory.shape import load_shape, read_shape
 from provisioner.errors import UsageError
-from tests.diagnosing.memory.models import LLAMA_31_8B, QWEN3_14B
+from tests.diagnosing.memory.models import COUNTED, LLAMA_31_8B
 
 
 def test_the_parameters_of_llama_8b_are_those_that_its_authors_state() -> None:
     assert read_shape(LLAMA_31_8B).parameters == 8_030_261_248
 
 
-def test_qwen_3_has_heads_wider_than_its_hidden_size_divided_by_their_number() -> None:
-    shape = read_shape(QWEN3_14B)
-    assert shape.head_dim == 128
-    assert shape.parameters == pytest.approx(14.77e9, rel=0.002)
+@pytest.mark.parametrize(("config", "billions"), COUNTED, ids=[str(config["model_type"]) for config, _ in COUNTED])
+def test_the_parameters_are_those_of_transformers_own_models(config: dict[str, object], billions: float) -> None:
+    assert read_shape(json.dumps(config)).parameters / 1e9 == pytest.approx(billions, rel=0.008)
 
 
-def test_a_multimodal_configuration_is_read_by_its_language_part() -> None:
-    outer = {"model_type": "mllama", "text_config": json.loads(LLAMA_31_8B), "vision_config": {"hidden_size": 1280}}
-    assert read_shape(json.dumps(outer)) == read_shape(LLAMA_31_8B)
+def test_a_multimodal_configuration_is_read_by_its_language_part_and_its_tower_is_counted() -> None:
+    language = json.loads(LLAMA_31_8B)
+    siglip = {"model_type": "siglip_vision_model", "num_hidden_layers": 27, "hidden_size": 1152, "intermediate_size": 4304}
+    shape = read_shape(json.dumps({"model_type": "llava", "text_config": language, "vision_config": siglip}))
+    assert shape.linear_parameters == read_shape(LLAMA_31_8B).linear_parameters
+    assert shape.vision == pytest.approx(0.411e9, rel=0.001)
+    assert not shape.uncounted
 
 
-def test_a_mixture_of_experts_counts_all_its_experts() -> None:
-    """Qwen3-30B-A3B: 30.5 billion parameters, of which LoRA adapts the attention here."""
-    config = {
-        "hidden_size": 2048, "intermediate_size": 6144, "num_attention_heads": 32, "num_hidden_layers": 48, "num_key_value_heads": 4,
-        "head_dim": 128, "vocab_size": 151936, "num_experts": 128, "moe_intermediate_size": 768, "tie_word_embeddings": False,
-    }  # fmt: skip
-    assert read_shape(json.dumps(config)).parameters == pytest.approx(30.5e9, rel=0.01)
+def test_a_tower_of_an_unknown_kind_is_said_not_to_be_counted() -> None:
+    config = {"model_type": "llava", "text_config": json.loads(LLAMA_31_8B), "vision_config": {"model_type": "eyes", "depth": 3}}
+    assert read_shape(json.dumps(config)).uncounted == ("the vision tower (eyes)",)
 
 
-def test_a_quantised_checkpoint_says_so() -> None:
-    config = {**json.loads(LLAMA_31_8B), "quantization_config": {"load_in_4bit": True}}
-    assert read_shape(json.dumps(config)).four_bit
-    assert not read_shape(LLAMA_31_8B).four_bit
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model_type": "deepseek_v3"}, "of the type 'deepseek_v3', whose parameters cannot be counted here"),
+        ({"model_type": "mamba"}, "of the type 'mamba'"),
+        ({"model_type": "qwen3_moe", "decoder_sparse_step": 2}, "some of its layers differ from the rest"),
+        ({"model_type": None}, "states no model_type"),
+    ],
+)
+def test_a_model_that_cannot_be_counted_is_refused_not_guessed(config: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        read_shape(json.dumps({**json.loads(LLAMA_31_8B), **config}))
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,9 @@ def listen(folder: str) -> socket.socket:
     remove(folder, os.getpid())
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listener.bind(path)
+        listener.bind(path + ".new")
         listener.listen(4)
+        os.rename(path + ".new", path)  # whoever sees it gets an answer
     except OSError:
         listener.close()
         raise
