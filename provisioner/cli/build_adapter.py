@@ -25,11 +25,12 @@ def adapter_order(options: dict[str, Any], python: Path, cuda_root: Path | None)
             option = f"--{name.removesuffix('s') if name == 'archs' else name.replace('_', '-')}"
             raise UsageError(
                 f"{option} has no meaning for --adapter {kernels}",
-                hints=["--base-version names the flash-attn that it stands for"] if name == "version" else [],
                 why="PyTorch's kernels are in torch"
                 if kernels is Kernels.ATEN
                 else "the kernels of flash-attn 1.0.9 are not chosen singly",
-                hints=[f"leave {option} out"],
+                hints=["--base-version names the flash-attn that it stands for"]
+                if name == "version"
+                else [f"leave {option} out"],
             )
     version = AdapterVersion.parse(f"{options['base_version'] or BASE_VERSION}+{kernels}")
     if kernels is Kernels.ATEN:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import provisioner.diagnosing
-from provisioner.diagnosing.catalogue import messages
 from provisioner.diagnosing.fixing import BEFORE, Step, apply_undoably
+from provisioner.diagnosing.messages import messages
 from tests.diagnosing.broken import install, make_venv, make_wheel, site_packages
 
 pytestmark = pytest.mark.subprocess
