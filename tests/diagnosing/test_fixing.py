@@ -16,7 +16,7 @@ import pytest
 
 import provisioner.diagnosing
 from provisioner.diagnosing.fixing import BEFORE, Step, apply_undoably
-from provisioner.diagnosing.messages import messages
+from provisioner.diagnosing.messages import all_messages
 from tests.diagnosing.broken import install, make_venv, make_wheel, site_packages
 
 pytestmark = pytest.mark.subprocess
@@ -135,5 +135,5 @@ def test_a_command_that_changes_something_is_never_called_read_only(path: Path) 
 
 
 def test_no_message_of_the_catalogue_calls_a_change_read_only() -> None:
-    wrong = [one.code for one in messages() if one.command and one.command.startswith(CHANGES) and one.safety == "read-only"]
+    wrong = [one.code for one in all_messages() if one.command and one.command.startswith(CHANGES) and one.safety == "read-only"]
     assert not wrong
