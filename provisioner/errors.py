@@ -129,19 +129,24 @@ _REFUSED = {
 """What the system says about a place (errno.h) in a user's words."""
 
 
+def full_disk(why: str, place: str = "") -> NoRoute:
+    """Return the error of a disk without space; ``why`` is what the program at work said of it."""
+    return NoRoute(
+        f"no space is left{f' for {place}' if place else ''}",
+        why=why,
+        hints=[
+            "free space there",
+            "or name another place: PROVISION_CACHE_DIR for caches, PROVISION_DATA_DIR for environments, TMPDIR for temporary files",
+        ],
+        code="disk-or-tmp-full",
+    )
+
+
 def of_os_error(error: OSError) -> ProvisionError | None:
     """Return the error that a user can act on when the system refused a file or a disk is full; None for any other fault."""
     place = str(error.filename2 or error.filename or "")
     if error.errno in _FULL:
-        return NoRoute(
-            f"no space is left{f' for {place}' if place else ''}",
-            why="the disk, or this user's share of it, is full; what was half-written is removed",
-            hints=[
-                "free space there, or name another place",
-                "caches: PROVISION_CACHE_DIR, environments: PROVISION_DATA_DIR, both by TMPDIR",
-            ],
-            code="disk-or-tmp-full",
-        )
+        return full_disk("the disk, or this user's share of it, is full; what was half-written is removed", place)
     if error.errno in _REFUSED and place:
         return UsageError(
             f"cannot use {place}",

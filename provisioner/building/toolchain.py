@@ -22,10 +22,6 @@ WHEEL_PARTS = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt", "nvidia-cud
 """The wheels that make a compiler. All must be of one minor: an nvvm of 13.5 beside a ptxas of 13.0 fails with "Unsupported
 .version 9.5" (tried 2026-11-24). CUDA 12's wheels hold no nvcc."""
 
-LIBRARY_PARTS = ("nvidia-cublas", "nvidia-cusparse", "nvidia-cusolver")
-"""Further headers that torch's own headers include (ATen/cuda/CUDAContextLight.h of 2.13.0); torch's wheels require them, so
-they lie beside torch in its environment and need no copy in the toolkit."""
-
 GCC_MAX = (((13, 4), 16), ((13, 0), 15), ((12, 8), 14), ((12, 4), 13), ((12, 0), 12), ((11, 7), 11))
 """From this CUDA version on, the newest gcc that nvcc takes (crt/host_config.h of each toolkit, read 2026-11-24)."""
 

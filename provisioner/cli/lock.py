@@ -135,7 +135,7 @@ def command(
     if new is not None and compared is None:
         raise UsageError(f"unexpected argument {new}", hints=[f"to write there: provision lock -o {new}"])
     if checked is not None:
-        return lock_reports.check(checked, selection, output)
+        return lock_reports.check(checked, selection, channels, output)
     if compared is not None:
         return lock_reports.difference(compared, new or output_file, output)
     if source is not None:
@@ -165,19 +165,13 @@ class _Drawn:
 
     def reached(self, machine: Machine, selection: Selection) -> Machine:
         """Return the machine with what answers; a channel that does not matters to `create`, not here: there is the snapshot."""
-        from dataclasses import replace
-
-        from provisioner.cli.sources import require_index, with_sources
+        from provisioner.cli.sources import channel_not_needed, require_index, with_sources
 
         found = with_sources(machine, self.settings, self.channels)
         require_index(found)
         if self.channels or selection.request.backend != "conda":
             return found
-        untried = tuple(
-            replace(each, reachable=None) if each.name == "conda-channel" and not each.reachable else each
-            for each in found.sources
-        )
-        return replace(found, sources=untried)
+        return channel_not_needed(found)
 
     def lock(self, plan: Plan, machine: Machine, previous: Lock | None = None, moving: tuple[str, ...] = ()) -> Lock:
         from provisioner.environments.toolkit import requirements

@@ -99,13 +99,21 @@ def difference(old: Path, new: Path, output: Output) -> int:
     return 0
 
 
-def check(what: str, selection: Selection, output: Output) -> int:
-    """Report whether a lock file, or the lock of an environment, is still right; exit code 1 when it is not."""
+def check(what: str, selection: Selection, channels: tuple[str, ...], output: Output) -> int:
+    """Report whether a lock file, or the lock of an environment, is still right; exit code 1 when it is not.
+
+    What would be chosen today is asked with the sources that answer today, as `create` and `lock` ask it.
+    """
+    from dataclasses import replace
+
+    from provisioner.cli.sources import with_sources
+    from provisioner.indexes import read_index_settings
     from provisioner.locking.conda_lock_file import read_lock
     from provisioner.locking.targets import single, targets
 
     path, prefix = _place(what)
     whole = read_lock(path)
+    selection = replace(selection, machine=with_sources(selection.machine, read_index_settings(), channels))
     known = targets(whole)
     found: list[Drift] = []
     for target in known:
@@ -160,6 +168,7 @@ def _plan_again(lock: Lock, selection: Selection) -> Plan:
     """Return the plan that would be made today for what the lock was made for, with what the selection states."""
     from dataclasses import replace
 
+    from provisioner.cli.sources import channel_not_needed
     from provisioner.locking.lock import plan_of
     from provisioner.planning.catalog import load_catalog
     from provisioner.planning.plan import make_plan
@@ -168,6 +177,8 @@ def _plan_again(lock: Lock, selection: Selection) -> Plan:
     plan = plan_of(lock)
     if plan is not None:
         request = replace(request, python=request.python or plan.python, backend=request.backend or plan.backend)
+    if request.backend == "conda":
+        machine = channel_not_needed(machine)
     return make_plan(machine, request, load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir()))
 
 

@@ -86,6 +86,14 @@ def with_sources(machine: Machine, settings: IndexSettings, channels: tuple[str,
     return replace(machine, sources=probe_sources(endpoints(settings, channels), timeout=SECONDS))
 
 
+def channel_not_needed(machine: Machine) -> Machine:
+    """Return the machine with a silent conda channel as one that was not tried: a lock is solved from the snapshot then."""
+    untried = tuple(
+        replace(each, reachable=None) if each.name == "conda-channel" and not each.reachable else each for each in machine.sources
+    )
+    return replace(machine, sources=untried)
+
+
 def require_index(machine: Machine) -> None:
     """Raise `SourceUnreachable` when the package index was asked and does not answer: every lock needs it."""
     index = machine.source("package-index")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from provisioner import download, paths, progress
-from provisioner.errors import BuildFailed, IntegrityError, NoRoute, ProvisionError, SourceUnreachable
+from provisioner.errors import BuildFailed, IntegrityError, ProvisionError, SourceUnreachable, full_disk
 from provisioner.locking.values import LockedPackage
 
 if TYPE_CHECKING:
@@ -130,12 +130,7 @@ def _install_error(error: Exception) -> ProvisionError:
             hints=["lock anew if you trust the channel", "otherwise ask whoever runs the channel or mirror"],
         )
     if "no space left" in lowered:
-        return NoRoute(
-            "the disk is full",
-            why=said,
-            hints=["free space, or move with PROVISION_DATA_DIR and PROVISION_CACHE_DIR"],
-            code="disk-or-tmp-full",
-        )
+        return full_disk(said)
     if any(mark in lowered for mark in ("error sending request", "failed to fetch", "connect", "404", "status")):
         return SourceUnreachable(
             "a conda package cannot be fetched", why=said, hints=["run the same command again: what was fetched is kept"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from provisioner import download, paths, progress
-from provisioner.errors import BuildFailed, IntegrityError, NoRoute, ProvisionError, SourceUnreachable
+from provisioner.errors import BuildFailed, IntegrityError, NoRoute, ProvisionError, SourceUnreachable, full_disk
 from provisioner.indexes import IndexSettings
 from provisioner.locking.values import LockedPackage
 from provisioner.machine.facts import Machine, PythonInstall
@@ -130,12 +130,7 @@ def _install_error(said: str, *, timed_out: bool) -> ProvisionError:
             hints=["run the same command again: what was fetched is kept"],
         )
     if re.search(r"no space left", said, re.I):
-        return NoRoute(
-            "the disk is full",
-            why=said,
-            hints=["free space, or move with PROVISION_DATA_DIR and PROVISION_CACHE_DIR"],
-            code="disk-or-tmp-full",
-        )
+        return full_disk(said)
     return BuildFailed(
         "uv could not install the packages",
         why=said,

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from provisioner import download, paths, process
 from provisioner.compat import tomllib
-from provisioner.errors import NoRoute, SourceUnreachable
+from provisioner.errors import NoRoute, SourceUnreachable, full_disk
 from provisioner.indexes import IndexSettings, settings_files
 from provisioner.kept_answers import kept
 from provisioner.locking.wheel_choice import Target
@@ -203,6 +203,8 @@ def _succeeded(result: process.Result, question: Question) -> None:
             hints=["check the network and HTTPS_PROXY", "or use a mirror: --mirror NAME, `pip config set global.index-url URL`"],
             code="index-unreachable",
         )
+    if "no space left" in said.lower():
+        raise full_disk(said)
     raise NoRoute(
         "the packages cannot be installed together",
         why=said,

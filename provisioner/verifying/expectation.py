@@ -39,11 +39,6 @@ class Expectation:
     foreign: bool = False
     adapter: str | None = None
 
-    @classmethod
-    def of_kernels(cls, kernels: KernelSelection, archs: tuple[str, ...] = ()) -> Expectation:
-        """Return the expectation of a build with exactly these kernels."""
-        return cls("flash-attn", kernels.head_dims, None, kernels.dtypes, kernels.features, archs, ("torch", "flash_attn"))
-
 
 def settle(expectation: Expectation, *, versions: dict[str, str], provenance: dict[str, Any] | None) -> Expectation:
     """Return ``expectation`` with every None filled in: from ``provenance`` (our wheel's own record), else from the release.

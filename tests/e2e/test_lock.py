@@ -137,6 +137,17 @@ def test_a_lock_is_checked_against_itself_the_plan_and_the_machine(world: World,
     assert len(world.server.requests) == asked, "no network"
 
 
+def test_a_lock_is_judged_by_the_sources_that_answer_today_as_it_was_made(world: World, tmp_path: Path) -> None:
+    path = lock(world, tmp_path / "conda-lock.yml")
+    assert world.provision("lock", "--check", str(path), *A100).returncode == 0
+    silent = world.environ["PROVISION_MIRRORS"].replace(
+        f"https://github.com={world.server.url}", "https://github.com=http://127.0.0.1:9"
+    )
+    run = world.provision("lock", "--check", str(path), *A100, PROVISION_MIRRORS=silent)
+    assert run.returncode == 1, "the release wheel could not be chosen now"
+    assert "plan-drift" in run.stdout
+
+
 @pytest.mark.slow
 def test_an_environment_that_was_changed_by_hand_has_drifted(world: World, tmp_path: Path) -> None:
     document = world.document("create", "drifting", *A100)

@@ -23,7 +23,6 @@ ANSWER_SECONDS = 5.0
 """How long an observed process may take to answer; one whose interpreter lock is held in C code cannot."""
 
 ANSWER_LIMIT = 64 * 1024 * 1024
-SNAPSHOT_LIMIT = 512 * 1024 * 1024
 VARIABLE = "PROVISION_OBSERVE"
 
 
