@@ -7,18 +7,12 @@ from pathlib import Path
 import click
 
 from provisioner.cli.console import Output
-from provisioner.cli.options import speaking
+from provisioner.cli.options import interpreter_option, speaking
 
 
 @click.command("capture")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--python",
-    "python",
-    type=click.Path(exists=True, dir_okay=False, executable=True, path_type=Path),
-    metavar="PATH",
-    help="The interpreter whose packages to look at.",
-)
+@interpreter_option
 @speaking
 def command(directory: Path, python: Path | None, output: Output, offline: bool, yes: bool) -> None:
     """Write what the probes see on this machine to DIRECTORY, for `--machine DIRECTORY` elsewhere or for a bug report.

@@ -7,17 +7,11 @@ from pathlib import Path
 import click
 
 from provisioner.cli.console import Output
-from provisioner.cli.options import speaking
+from provisioner.cli.options import interpreter_option, speaking
 
 
 @click.command("detect")
-@click.option(
-    "--python",
-    "python",
-    type=click.Path(exists=True, dir_okay=False, executable=True, path_type=Path),
-    metavar="PATH",
-    help="The interpreter whose packages to look at.",
-)
+@interpreter_option
 @speaking
 def command(python: Path | None, output: Output, offline: bool, yes: bool) -> None:
     """Show the GPUs, driver, operating system, limits, toolkits, compilers and Pythons of this machine.

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -38,6 +39,15 @@ def speaking(function: F) -> F:
             return function(*args, output=output, offline=offline, yes=yes, **kwargs)
 
     return wrapper  # type: ignore[return-value]
+
+
+interpreter_option = click.option(
+    "--python",
+    "python",
+    type=click.Path(exists=True, dir_okay=False, executable=True, path_type=Path),
+    metavar="PATH",
+    help="The interpreter whose packages to look at.",
+)
 
 
 def _say_detail(text: str) -> None:

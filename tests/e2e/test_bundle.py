@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.conda_channel import add_package, make_channel
-from tests.e2e.world import FLASH_ATTN, World, make_world
+from tests.conda_channel import add_package
+from tests.e2e.world import FLASH_ATTN, World, give_channel, make_world
 
 NO_NETWORK = ("unshare", "--user", "--map-root-user", "--net")
 
@@ -37,15 +37,12 @@ pytestmark = [
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 A100 = ("--gpu", "a100", "--driver", "550.54.15", "--python", PYTHON)
-COMPILER = b'#!/bin/sh\nexec gcc "$@"\n'
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with make_world(tmp_path_factory.mktemp("world")) as made:
-        channel = make_channel(made.root / "channel")
-        add_package(channel, "gcc_linux-64", "14.4.0", {"bin/x86_64-conda-linux-gnu-cc": (COMPILER, 0o755)})
-        assert made.provision("knowledge", "update", "--official-only").returncode == 0
+        give_channel(made)
         yield made
 
 

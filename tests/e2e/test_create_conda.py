@@ -16,8 +16,8 @@ import pytest
 from conda_lock.lockfile import parse_conda_lock_file, write_conda_lock_file
 from conda_lock.lockfile.v2prelim.models import LockMeta
 
-from tests.conda_channel import add_package, make_channel
-from tests.e2e.world import World, make_world
+from tests.conda_channel import add_package
+from tests.e2e.world import World, give_channel, make_world
 
 pytestmark = [
     pytest.mark.integration,
@@ -27,15 +27,12 @@ pytestmark = [
 ]
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-COMPILER = b'#!/bin/sh\nexec gcc "$@"\n'
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with make_world(tmp_path_factory.mktemp("world")) as made:
-        channel = make_channel(made.root / "channel")
-        add_package(channel, "gcc_linux-64", "14.4.0", {"bin/x86_64-conda-linux-gnu-cc": (COMPILER, 0o755)})
-        assert made.provision("knowledge", "update", "--official-only").returncode == 0
+        give_channel(made)
         yield made
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.conda_channel import add_package, make_channel
 from tests.distributions import make_wheel
 from tests.servers import FileServer, serve, write_index
 
@@ -96,6 +97,16 @@ class World:
         program.write_text(SMI.format(python=sys.executable, capture=str(said)))
         program.chmod(0o755)
         self.environ["PATH"] = f"{program.parent}:{self.environ['PATH']}"
+
+
+COMPILER = b'#!/bin/sh\nexec gcc "$@"\n'
+
+
+def give_channel(world: World) -> None:
+    """Serve a conda channel with a compiler too, and take the wheel index from the world's release list."""
+    channel = make_channel(world.root / "channel")
+    add_package(channel, "gcc_linux-64", "14.4.0", {"bin/x86_64-conda-linux-gnu-cc": (COMPILER, 0o755)})
+    assert world.provision("knowledge", "update", "--official-only").returncode == 0
 
 
 @contextmanager

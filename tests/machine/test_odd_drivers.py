@@ -87,13 +87,19 @@ const char *nvmlErrorString(int code) { return code == 18 ? "Driver/library vers
 int nvmlShutdown(void) { return 0; }
 """
 
-TWO_GPUS_ONE_IN_SLICES = (
+RUNNING = (
     PRELUDE
     + """
 int nvmlInitWithFlags(unsigned flags) { return 0; }
 int nvmlInit_v2(void) { return 0; }
 int nvmlSystemGetDriverVersion(char *text, unsigned size) { strncpy(text, "570.124.06", size); return 0; }
 int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 12080; return 0; }
+"""
+)
+
+TWO_GPUS_ONE_IN_SLICES = (
+    RUNNING
+    + """
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = 3; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = (void *)(long)(index + 1); return index == 2 ? 15 : 0; }
 int nvmlDeviceGetName(void *handle, char *name, unsigned size) {
@@ -159,12 +165,8 @@ def detect_with(directory: Path, source: str | bytes) -> tuple[dict[str, Any], f
 
 
 ONE_GPU = (
-    PRELUDE
+    RUNNING
     + """
-int nvmlInitWithFlags(unsigned flags) { return 0; }
-int nvmlInit_v2(void) { return 0; }
-int nvmlSystemGetDriverVersion(char *text, unsigned size) { strncpy(text, "570.124.06", size); return 0; }
-int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 12080; return 0; }
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = (void *)0x7ffff0000010; return 0; }
 int nvmlDeviceGetName(void *handle, char *name, unsigned size) { strncpy(name, "NVIDIA H100 80GB HBM3", size); return handle != (void *)0x7ffff0000010; }

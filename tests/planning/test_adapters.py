@@ -26,19 +26,6 @@ STACKS = [stack for recipe in load_catalog().recipes for stack in recipe.stacks 
 XFORMERS = [release.xformers for release in packages.xformers()]
 
 
-@pytest.fixture(scope="module")
-def catalog() -> Catalog:
-    return load_catalog()
-
-
-@pytest.fixture
-def plan(catalog: Catalog) -> Callable[..., Plan]:
-    def make(machine: Machine, **request: object) -> Plan:
-        return make_plan(machine, Request(**request), catalog)  # type: ignore[arg-type]
-
-    return make
-
-
 def version_of(plan: Plan) -> str | None:
     assert (plan.route is Route.SHIM) is (plan.flash_attn is not None)
     return plan.flash_attn.version if plan.flash_attn else None

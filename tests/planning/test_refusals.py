@@ -6,17 +6,12 @@ import pytest
 
 from provisioner.errors import NoRoute, SourceUnreachable
 from provisioner.knowledge import torch_builds
-from provisioner.planning.catalog import Catalog, load_catalog
+from provisioner.planning.catalog import Catalog
 from provisioner.planning.plan import make_plan
 from provisioner.planning.values import BuildChoice, Request
 from tests.planning.machines import machine
 
 EVERYTHING = "conda-channel package-index torch-index releases"
-
-
-@pytest.fixture(scope="module")
-def catalog() -> Catalog:
-    return load_catalog()
 
 
 @pytest.mark.parametrize("gpu", ["NVIDIA GeForce RTX 4090=8.9", "NVIDIA H100 80GB HBM3=9.0", "Tesla T4=7.5"])

@@ -12,7 +12,7 @@ from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute, UsageError
 from provisioner.knowledge import packages
 from provisioner.machine.facts import Driver, Fault, Gpu, Machine, PythonInstall, Software, Source
-from provisioner.planning.catalog import Catalog, load_catalog
+from provisioner.planning.catalog import Catalog
 from provisioner.planning.driver_rules import compiles_ptx
 from provisioner.planning.plan import make_plan
 from provisioner.planning.refusals import BROKEN
@@ -25,19 +25,6 @@ from tests.planning.machines import machine
 T4 = machine("Tesla T4=7.5", "550.54.15", "2.35")
 RTX4090 = machine("NVIDIA GeForce RTX 4090=8.9", "550.54.15", "2.35")
 V100 = machine("Tesla V100-SXM2-32GB=7.0", "580.65.06", "2.35")
-
-
-@pytest.fixture(scope="module")
-def catalog() -> Catalog:
-    return load_catalog()
-
-
-@pytest.fixture
-def plan(catalog: Catalog) -> Callable[..., Plan]:
-    def make(machine: Machine, **request: object) -> Plan:
-        return make_plan(machine, Request(**request), catalog)  # type: ignore[arg-type]
-
-    return make
 
 
 def code_of(plan: Plan, part: str) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from provisioner.errors import NoRoute
 from provisioner.machine.facts import Driver, Machine
-from provisioner.planning.catalog import Catalog, load_catalog
+from provisioner.planning.catalog import Catalog
 from provisioner.planning.plan import make_plan
 from provisioner.planning.values import Plan, Request, Route
 from tests.planning.machines import machine
@@ -18,19 +18,6 @@ GB10 = machine("NVIDIA GB10=12.1", "580.95.05", "2.39", processor="aarch64")
 B300 = machine("NVIDIA B300=10.3", "580.65.06", "2.35")
 B200 = machine("NVIDIA B200=10.0", "580.65.06", "2.35")
 T4 = machine("Tesla T4=7.5", "515.105.01", "2.35")
-
-
-@pytest.fixture(scope="module")
-def catalog() -> Catalog:
-    return load_catalog()
-
-
-@pytest.fixture
-def plan(catalog: Catalog) -> Callable[..., Plan]:
-    def make(machine: Machine, **request: object) -> Plan:
-        return make_plan(machine, Request(**request), catalog)  # type: ignore[arg-type]
-
-    return make
 
 
 def why_refused(machine: Machine, catalog: Catalog, **request: object) -> NoRoute:
