@@ -124,9 +124,12 @@ def _check_together(options: dict[str, Any]) -> None:
 
     for name, wanted in (("sha256", "source"), ("base_version", "adapter")):
         if options[name] and not options[wanted]:
-            raise UsageError(f"--{name.replace('_', '-')} has no meaning without --{wanted}")
+            raise UsageError(
+                f"--{name.replace('_', '-')} has no meaning without --{wanted}",
+                hints=[f"add --{wanted}", f"or leave --{name.replace('_', '-')} out"],
+            )
     if options["cuda_home"] and options["fetch_compiler"]:
-        raise UsageError("--cuda-home and --fetch-compiler exclude each other")
+        raise UsageError("--cuda-home and --fetch-compiler exclude each other", hints=["leave one of them out"])
 
 
 def _deliver(

@@ -37,7 +37,9 @@ def copy_venv(prefix: Path, target: Path) -> None:
         copied = run(["cp", "-a", "--reflink=auto", str(prefix), str(half)], timeout=COPY_SECONDS)
         if not copied.ok:
             raise ProvisionError(
-                f"{prefix} could not be copied", why=copied.err.strip().splitlines()[-1:][0] if copied.err.strip() else None
+                f"{prefix} could not be copied",
+                why=copied.err.strip().splitlines()[-1] if copied.err.strip() else None,
+                hints=["name a place where you may write and that has room for it"],
             )
         for path in _texts(half):
             _rewrite(path, os.fsencode(prefix), os.fsencode(target))

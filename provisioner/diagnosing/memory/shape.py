@@ -129,6 +129,7 @@ def _architecture(config: dict[str, Any], what: str) -> Architecture:
             raise UsageError(
                 f"{what} has {name} = {config[name]!r}: some of its layers differ from the rest",
                 why=f"models of the type {kind} are counted with {name} = {value!r} only",
+                hints=["`provision doctor --memory` without --model shows what a run really holds"],
                 code="unknown-model",
             )
     return known
