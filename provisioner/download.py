@@ -293,10 +293,7 @@ def _response(
         get = session.get if session else requests.get
         response = get(url, headers=headers, timeout=(min(CONNECT_SECONDS, timeout), timeout), stream=stream)
     except requests.ConnectionError as error:
-        raise SourceUnreachable(
-            f"cannot reach {urlsplit(url).hostname}: {_reason(error)}",
-            why="no network, a firewall, or a proxy that is not set",
-        ) from error
+        raise _unreached(url, error) from error
     except requests.Timeout as error:
         raise SourceUnreachable(f"{urlsplit(url).hostname} did not answer within {timeout:.0f} s") from error
     with response:
@@ -304,6 +301,23 @@ def _response(
         if response.status_code not in accept:
             raise SourceUnreachable(f"{shown} answered {response.status_code} {response.reason}")
         yield response
+
+
+def _unreached(url: str, error: requests.RequestException) -> SourceUnreachable:
+    """Return the error for a host that no connection was made to, naming the proxy where one is set for it."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    host = urlsplit(url).hostname
+    if proxy := select_proxy(url, get_environ_proxies(url)):
+        return SourceUnreachable(
+            f"cannot reach {host} through the proxy {redact(proxy)}: {_reason(error)}",
+            why="the proxy does not answer, or does not let this host through",
+            hints=["correct HTTPS_PROXY, or add the host to NO_PROXY if it needs none"],
+        )
+    return SourceUnreachable(
+        f"cannot reach {host}: {_reason(error)}",
+        why="no network, a firewall, or a proxy that is not set",
+    )
 
 
 def _reason(error: BaseException) -> str:

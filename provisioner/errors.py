@@ -137,7 +137,7 @@ def of_os_error(error: OSError) -> ProvisionError | None:
             why="the disk, or this user's share of it, is full; what was half-written is removed",
             hints=[
                 "free space there, or name another place",
-                "caches: PROVISION_CACHE_DIR, environments: PROVISION_DATA_DIR, both by TMPDIR",
+                "caches lie in PROVISION_CACHE_DIR, environments in PROVISION_DATA_DIR, temporary files in TMPDIR: set one to another disk",
             ],
             code="disk-or-tmp-full",
         )

@@ -86,6 +86,11 @@ class IndexSettings:
             return self.default
         return _default_url()
 
+    @property
+    def proxies(self) -> dict[str, str]:
+        """The proxy that goes with the settings, by scheme."""
+        return {name.partition("_")[0].lower(): url for name, url in self.environment.items() if name.endswith("_PROXY")}
+
     def options(self, *, find_links: bool = True) -> list[str]:
         """Return the options for ``uv pip``; none where uv finds the settings by itself."""
         if self.origin in ("default", "uv"):
