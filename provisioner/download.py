@@ -33,6 +33,9 @@ offline: ContextVar[bool] = ContextVar("offline", default=False)
 at_hand: ContextVar[Mapping[str, Path] | None] = ContextVar("at_hand", default=None)
 """Local copies by the URL that a lock gives for each, while a bundle is open: they are read whatever mirrors are set."""
 
+credentials: ContextVar[Mapping[str, tuple[str, str]] | None] = ContextVar("credentials", default=None)
+"""User and password by host (with its port), from the addresses in the user's settings: locks keep addresses without them."""
+
 MIRRORS_VARIABLE = "PROVISION_MIRRORS"
 """Pairs ``PREFIX=REPLACEMENT`` separated by white space, e.g. ``https://github.com=https://mirror.example/github``."""
 
@@ -291,7 +294,8 @@ def _response(
         raise SourceUnreachable(f"{shown} is needed, but --offline forbids it", code="offline", hints=["leave --offline out"])
     try:
         get = session.get if session else requests.get
-        response = get(url, headers=headers, timeout=(min(CONNECT_SECONDS, timeout), timeout), stream=stream)
+        auth = (credentials.get() or {}).get(urlsplit(url).netloc)
+        response = get(url, headers=headers, timeout=(min(CONNECT_SECONDS, timeout), timeout), stream=stream, auth=auth)
     except requests.ConnectionError as error:
         raise _unreached(url, error) from error
     except requests.Timeout as error:
@@ -299,7 +303,11 @@ def _response(
     with response:
         progress.detail(f"asked ({response.elapsed.total_seconds():.1f} s, {response.status_code}): {shown}")
         if response.status_code not in accept:
-            raise SourceUnreachable(f"{shown} answered {response.status_code} {response.reason}")
+            refused = response.status_code in (401, 403)
+            hints = (
+                ["put its user and password into ~/.netrc, or into the index URL of your pip or uv settings"] if refused else []
+            )
+            raise SourceUnreachable(f"{shown} answered {response.status_code} {response.reason}", hints=hints)
         yield response
 
 

@@ -45,7 +45,9 @@ def _mirrored(name: str | None) -> Iterator[None]:
     conda = read_conda_settings()
     pairs = conda.mirrors
     with ExitStack() as stack:
-        _set_proxies(stack, {**dict(conda.proxies), **indexes.read_index_settings().proxies})
+        settings = indexes.read_index_settings()
+        _set_proxies(stack, {**dict(conda.proxies), **settings.proxies})
+        _set(stack, download.credentials, settings.credentials())
         if name is not None:
             mirror = _named(name)
             stated = {

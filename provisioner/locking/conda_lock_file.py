@@ -145,7 +145,9 @@ _HASHES = {"md5": re.compile(r"[0-9a-f]{32}"), "sha256": re.compile(r"[0-9a-f]{6
 
 
 def _package(row: _Row) -> LockedPackage:
-    """Return a row as a package. Raise `ValueError` for a hash, a manager or an address that is none."""
+    """Return a row as a package. Raise `ValueError` for a name, a hash, a manager or an address that is none."""
+    if not (row.name and row.version and row.platform):
+        raise ValueError(f"a package lacks its name, version or platform: {row.name} {row.version} {row.url}")
     if row.manager not in ("conda", "pip"):
         raise ValueError(f"{row.name}: its manager is {row.manager!r}, neither conda nor pip")
     for kind, pattern in _HASHES.items():
