@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -343,6 +344,25 @@ def test_a_torch_outside_of_what_unsloth_takes_names_both_and_what_would_go(worl
     assert "unsloth-zoo" in run.stderr
     assert "unsloth-zoo 2026.10.9 goes with all the rest" in run.stderr
     assert not path.exists()
+
+
+@pytest.mark.parametrize("backend", ["conda", "venv"])
+def test_a_changed_snapshot_is_exit_5_and_nothing_is_made(world: World, tmp_path: Path, repository: Path, backend: str) -> None:
+    """On a copy of the program, whose snapshot somebody changed by a byte."""
+    for name in ("provisioner", "recipes"):
+        shutil.copytree(repository / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "provisioner/locking/snapshot_data/noarch.json.gz").open("ab") as file:
+        file.write(b"x")
+    path = tmp_path / "conda-lock.yml"
+    environ = {**world.environ, "PROVISION_DATA_DIR": str(tmp_path / "data")}
+    commands = [["lock", "-o", str(path)], *([["create", "evil"]] if backend == "venv" else [])]
+    for words in commands:
+        command = [sys.executable, "-m", "provisioner", *words, *A100, "--backend", backend]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environ)
+        assert run.returncode == 5, run.stdout + run.stderr
+        assert "noarch.json.gz" in run.stderr
+    assert not path.exists()
+    assert not (tmp_path / "data/envs").exists()
 
 
 def test_an_unknown_mirror_lists_the_known_ones(world: World) -> None:
