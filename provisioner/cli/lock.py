@@ -15,7 +15,7 @@ from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
 from provisioner.cli.selection import Selection, selecting
 from provisioner.cli.sources import mirroring
-from provisioner.errors import UsageError
+from provisioner.errors import ProvisionError, UsageError
 
 if TYPE_CHECKING:
     from provisioner.locking.values import Lock
@@ -187,7 +187,7 @@ class _Drawn:
         return replace(found, sources=untried)
 
     def as_before(self, lock: Lock) -> None:
-        """Draw on what an earlier lock drew on, where nothing else is stated: its date, and the channels that it was solved against."""
+        """Draw on what is not newer than an earlier lock was to be, where no other date is stated."""
         if self.exclude_newer is None and (date := lock.metadata.get("provision-exclude-newer")):
             self.exclude_newer = _date(date)
 
@@ -219,10 +219,25 @@ def _locks(
     reached = drawn.reached(selection.machine, selection)
     catalog = load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir())
     results = []
-    for machine in machines(reached, platforms, classes):
-        plan = make_plan(machine, selection.request, catalog)
-        results.append((machine, plan, drawn.lock(plan, machine, selection.request)))
+    targets = machines(reached, platforms, classes)
+    for machine in targets:
+        try:
+            plan = make_plan(machine, selection.request, catalog)
+            results.append((machine, plan, drawn.lock(plan, machine, selection.request)))
+        except ProvisionError as error:
+            if len(targets) > 1:
+                error.what = f"for {_target(machine)}: {error.what}"
+            raise
     return results
+
+
+def _target(machine: Machine) -> str:
+    """Return what a machine is as a target of a lock, as its file names it."""
+    from provisioner.capability import ComputeCapability
+    from provisioner.locking.targets import Target, conda_platform
+
+    classes = dict.fromkeys(ComputeCapability.parse(gpu.compute_capability).sm for gpu in machine.gpus if gpu.compute_capability)
+    return str(Target(conda_platform(machine.platform.machine), tuple(classes)))
 
 
 def _write(locks: list[Lock], output_file: Path, formats: tuple[str, ...]) -> list[tuple[Path, Lock]]:

@@ -105,6 +105,13 @@ def _say_changes(found: Sequence[Change], output: Output, *, none: str) -> None:
         output.say(none)
 
 
+def _near(name: str, lock: Lock) -> list[str]:
+    import difflib
+
+    near = difflib.get_close_matches(name, {package.name for package in lock.packages}, n=1)
+    return [f"did you mean {near[0]}?"] if near else []
+
+
 def moved(path: Path, moving: tuple[str, ...], selection: Selection, drawn: Any) -> tuple[Machine, Plan, Lock]:
     """Return the lock in ``path`` with these packages moved to what is newest for them, and others only where they must."""
     from packaging.utils import canonicalize_name
@@ -123,11 +130,14 @@ def moved(path: Path, moving: tuple[str, ...], selection: Selection, drawn: Any)
             hints=[f"lock anew, to another file perhaps: provision lock -o {path}"],
             code="foreign-lock",
         )
-    names = tuple(str(canonicalize_name(name)) for name in moving)
+    conda = {package.name for package in old.of("conda")}
+    names = tuple(name if name in conda else str(canonicalize_name(name)) for name in moving)
     unknown = [name for name in names if name not in STACK and not any(package.name == name for package in old.packages)]
     if unknown:
         raise UsageError(
-            f"the lock has no package {unknown[0]}", hints=["provision lock --with PKG adds one"], code="unknown-package"
+            f"the lock has no package {unknown[0]}",
+            hints=[*_near(unknown[0], old), f"provision lock --with {unknown[0]} adds one"],
+            code="unknown-package",
         )
     drawn.as_before(old)
     machine = machine_of(old, drawn.reached(selection.machine, selection), as_locked=True)

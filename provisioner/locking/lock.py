@@ -98,7 +98,8 @@ def _conda(plan: Plan, machine: Machine, target: pypi_part.Target, options: Lock
     virtual = conda_part.Virtual(_virtual_cuda(plan, machine), target.glibc, archspec=target.machine)
     before = options.previous.of("conda") if options.previous else ()
     previous = tuple(package for package in before if package.name not in options.moving)
-    live = options.channels or (conda_part.default_channels() if machine.answers("conda-channel") else ())
+    named = options.channels or _earlier_channels(options.previous)
+    live = named or (conda_part.default_channels() if machine.answers("conda-channel") else ())
     how: dict[str, Any] = {
         "platform": target.platform,
         "virtual": virtual,
@@ -110,7 +111,7 @@ def _conda(plan: Plan, machine: Machine, target: pypi_part.Target, options: Lock
             with progress.task(f"solving against {', '.join(live)}"):
                 return conda_part.solve_live(plan.conda_specs, live, **how)
         except SourceUnreachable as error:
-            if options.channels or target.platform != snapshot.PLATFORM:
+            if named or target.platform != snapshot.PLATFORM:
                 raise
             progress.note(f"{error.what}: {error.why}")
     try:
@@ -122,6 +123,11 @@ def _conda(plan: Plan, machine: Machine, target: pypi_part.Target, options: Lock
         return conda_part.CondaSolution((), ())
     progress.note(f"no conda channel answers: the conda part is solved from the embedded snapshot of {solution.snapshot_date}")
     return solution
+
+
+def _earlier_channels(lock: Lock | None) -> tuple[str, ...]:
+    """Return the channels that an earlier lock was solved against; none when that was the snapshot."""
+    return lock.channels if lock and lock.of("conda") and "provision-snapshot" not in lock.metadata else ()
 
 
 def _kept_conda(plan: Plan, options: LockOptions) -> conda_part.CondaSolution | None:

@@ -165,6 +165,29 @@ def test_a_lock_that_was_asked_for_with_wishes_is_still_right_and_keeps_them_whe
     (world.root / "files/transformers-99.0-py3-none-any.whl").unlink()
 
 
+def test_a_conda_package_moves_on_the_locks_own_channel_and_the_wheels_stay(world: World, tmp_path: Path) -> None:
+    channel = make_channel(world.root / "moving")
+    add_package(channel, "gcc_linux-64", "14.4.0", {"bin/cc": (b"", 0o755)})
+    path = lock(world, tmp_path / "conda-lock.yml", "--backend", "conda", "--channel", f"{world.server.url}/moving")
+    for name, version in (("gcc_linux-64", "14.5.0"), ("ninja", "99.0")):
+        add_package(channel, name, version, {f"bin/{name}": (b"", 0o755)})
+    (row,) = world.document("lock", *A100, "--update", "gcc_linux-64", "-o", str(path))["changes"]
+    assert (row["what"], row["name"], row["old"], row["new"]) == ("conda", "gcc_linux-64", "14.4.0", "14.5.0")
+    assert f"url: {world.server.url}/moving" in path.read_text()
+    near = world.provision("lock", *A100, "--update", "transfomers", "-o", str(path))
+    assert near.returncode == 2
+    assert "did you mean transformers?" in near.stderr
+
+
+def test_the_target_that_cannot_be_locked_is_named(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "conda-lock.yml"
+    words = ("--gpu-class", "sm_80", "--gpu-class", "sm_61", "--driver", "550.54.15", "--python", PYTHON)
+    run = world.provision("lock", *words, "-o", str(path))
+    assert run.returncode == 3, run.stdout + run.stderr
+    assert "for linux-64+sm_61: " in run.stderr
+    assert not path.exists()
+
+
 def test_a_lock_made_while_a_source_did_not_answer_is_judged_so(world: World, tmp_path: Path) -> None:
     """The choice rested on that: here the wheel's server is gone, so the plan is another one, without flash-attn."""
     page = world.root / "Dao-AILab/flash-attention/releases/index.html"
