@@ -74,7 +74,7 @@ def test_a_proxy_that_does_not_answer_is_named_without_its_password(monkeypatch:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:9")
     with pytest.raises(SourceUnreachable) as caught:
-        download.get_text("http://index.example/simple/")
+        download.get_answer("http://index.example/simple/")
     assert "index.example through the proxy http://127.0.0.1:9" in caught.value.what
     assert "secret" not in str(caught.value.to_dict())
     assert "HTTPS_PROXY" in caught.value.hints[0]
