@@ -33,6 +33,9 @@ offline: ContextVar[bool] = ContextVar("offline", default=False)
 at_hand: ContextVar[Mapping[str, Path] | None] = ContextVar("at_hand", default=None)
 """Local copies by the URL that a lock gives for each, while a bundle is open: they are read whatever mirrors are set."""
 
+credentials: ContextVar[Mapping[str, tuple[str, str]] | None] = ContextVar("credentials", default=None)
+"""User and password by host (with its port), from the addresses in the user's settings: locks keep addresses without them."""
+
 MIRRORS_VARIABLE = "PROVISION_MIRRORS"
 """Pairs ``PREFIX=REPLACEMENT`` separated by white space, e.g. ``https://github.com=https://mirror.example/github``."""
 
@@ -291,19 +294,38 @@ def _response(
         raise SourceUnreachable(f"{shown} is needed, but --offline forbids it", code="offline", hints=["leave --offline out"])
     try:
         get = session.get if session else requests.get
-        response = get(url, headers=headers, timeout=(min(CONNECT_SECONDS, timeout), timeout), stream=stream)
+        auth = (credentials.get() or {}).get(urlsplit(url).netloc)
+        response = get(url, headers=headers, timeout=(min(CONNECT_SECONDS, timeout), timeout), stream=stream, auth=auth)
     except requests.ConnectionError as error:
-        raise SourceUnreachable(
-            f"cannot reach {urlsplit(url).hostname}: {_reason(error)}",
-            why="no network, a firewall, or a proxy that is not set",
-        ) from error
+        raise _unreached(url, error) from error
     except requests.Timeout as error:
         raise SourceUnreachable(f"{urlsplit(url).hostname} did not answer within {timeout:.0f} s") from error
     with response:
         progress.detail(f"asked ({response.elapsed.total_seconds():.1f} s, {response.status_code}): {shown}")
         if response.status_code not in accept:
-            raise SourceUnreachable(f"{shown} answered {response.status_code} {response.reason}")
+            refused = response.status_code in (401, 403)
+            hints = (
+                ["put its user and password into ~/.netrc, or into the index URL of your pip or uv settings"] if refused else []
+            )
+            raise SourceUnreachable(f"{shown} answered {response.status_code} {response.reason}", hints=hints)
         yield response
+
+
+def _unreached(url: str, error: requests.RequestException) -> SourceUnreachable:
+    """Return the error for a host that no connection was made to, naming the proxy where one is set for it."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    host = urlsplit(url).hostname
+    if proxy := select_proxy(url, get_environ_proxies(url)):
+        return SourceUnreachable(
+            f"cannot reach {host} through the proxy {redact(proxy)}: {_reason(error)}",
+            why="the proxy does not answer, or does not let this host through",
+            hints=["correct HTTPS_PROXY, or add the host to NO_PROXY if it needs none"],
+        )
+    return SourceUnreachable(
+        f"cannot reach {host}: {_reason(error)}",
+        why="no network, a firewall, or a proxy that is not set",
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from provisioner import download
 from provisioner.compat import tomllib
@@ -85,6 +86,22 @@ class IndexSettings:
         if self.default is not None:
             return self.default
         return _default_url()
+
+    def credentials(self, environ: Mapping[str, str] | None = None) -> dict[str, tuple[str, str]]:
+        """Return user and password by host, as they stand in the URLs of these settings and of uv's variables."""
+        environ = os.environ if environ is None else environ
+        named = " ".join(environ.get(name, "") for name in _UV_INDEX_VARIABLES if name != "UV_NO_INDEX").split()
+        found = {}
+        for url in (self.default or "", *self.extra, *self.find_links, *named):
+            parts = urlsplit(url[url.index("http") :] if "=http" in url else url)  # uv names an index as NAME=URL
+            if parts.username is not None:
+                found[parts.netloc.rpartition("@")[2]] = (unquote(parts.username), unquote(parts.password or ""))
+        return found
+
+    @property
+    def proxies(self) -> dict[str, str]:
+        """The proxy that goes with the settings, by scheme."""
+        return {name.partition("_")[0].lower(): url for name, url in self.environment.items() if name.endswith("_PROXY")}
 
     def options(self, *, find_links: bool = True) -> list[str]:
         """Return the options for ``uv pip``; none where uv finds the settings by itself."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from provisioner import download, paths
 from provisioner.codec import from_json, to_json
-from provisioner.errors import SourceUnreachable
+from provisioner.errors import ProvisionError, SourceUnreachable
 from provisioner.indexes import IndexSettings
 from provisioner.kept_answers import kept
-
-if TYPE_CHECKING:
-    from pypi_simple import ProjectPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +23,23 @@ class IndexFile:
     url: str
     sha256: str | None
     size: int | None
+
+
+ACCEPTED = "application/vnd.pypi.simple.v1+json, text/html;q=0.2"
+"""What is asked for, best first: content types of PEP 691."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    filename: str
+    url: str
+    hashes: dict[str, str] = field(default_factory=dict)
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    files: tuple[_File, ...]
 
 
 def find_sdist(project: str, version: str, settings: IndexSettings) -> IndexFile:
@@ -52,35 +65,45 @@ def find_sdist(project: str, version: str, settings: IndexSettings) -> IndexFile
 
 
 def _on_the_index(project: str, version: str, settings: IndexSettings) -> IndexFile:
-    from pypi_simple import ACCEPT_ANY
-
     host = urlsplit(settings.url).hostname or settings.url
     try:
-        answer = download.get_answer(f"{settings.url.rstrip('/')}/{project}/", headers={"Accept": ACCEPT_ANY}, accept=(200, 404))
-    except SourceUnreachable as error:
-        raise _no_index(host, error.what) from error
-    packages = _page(project, answer, host).packages if answer.status == 200 else []
-    for package in packages:
-        if package.package_type == "sdist" and package.version == version:
-            return IndexFile(package.filename, package.url, package.digests.get("sha256"), package.size)
+        answer = download.get_answer(f"{settings.url.rstrip('/')}/{project}/", headers={"Accept": ACCEPTED}, accept=(200, 404))
+        files = list(_files(project, answer)) if answer.status == 200 else []
+    except (ProvisionError, ValueError, KeyError) as error:
+        raise _no_index(host, error.what if isinstance(error, ProvisionError) else f"{type(error).__name__}: {error}") from error
+    for file in files:
+        if file.filename in _names(project, version):
+            return file
     raise SourceUnreachable(
-        f"{host} has no sdist of {project} {version}" if packages else f"{host} has no project {project}",
+        f"{host} has no sdist of {project} {version}" if files else f"{host} has no project {project}",
         why="a mirror that lags behind, or a private index that holds chosen projects only",
         hints=["put the sdist into a folder and name that: PIP_FIND_LINKS=/that/folder", "or use a whole mirror: --mirror NAME"],
         code="index-lacks-file",
     )
 
 
-def _page(project: str, answer: download.Answer, host: str) -> ProjectPage:
-    """Return the project's page, in whichever form the index serves it (PEP 503's HTML or PEP 691's JSON)."""
+def _files(project: str, answer: download.Answer) -> Iterator[IndexFile]:
+    """Yield the files of a project's page: JSON (PEP 691) is read here, HTML (PEP 503) by pypi-simple, whose import takes a second.
+
+    Raise `ValueError`, `KeyError` or `UsageError` when it is no page of an index.
+    """
+    if answer.headers.get("content-type", "").startswith("application/vnd.pypi.simple.v1+json"):
+        for file in from_json(answer.text, _Page, what="the project's page").files:
+            yield IndexFile(file.filename, urljoin(answer.url, file.url), file.hashes.get("sha256"), file.size)
+        return
     from pypi_simple import ProjectPage, UnsupportedRepoVersionError
 
     try:
-        if answer.headers.get("content-type", "").startswith("application/vnd.pypi.simple.v1+json"):
-            return ProjectPage.from_json_data(json.loads(answer.text), answer.url)
-        return ProjectPage.from_html(project, answer.text, answer.url)
-    except (ValueError, KeyError, UnsupportedRepoVersionError) as error:
-        raise _no_index(host, f"{type(error).__name__}: {error}") from error
+        packages = ProjectPage.from_html(project, answer.text, answer.url).packages
+    except UnsupportedRepoVersionError as error:
+        raise ValueError(str(error)) from error
+    for package in packages:
+        yield IndexFile(package.filename, package.url, package.digests.get("sha256"), package.size)
+
+
+def _names(project: str, version: str) -> tuple[str, str]:
+    """Return the names that an sdist may have: normalised (PEP 625), and as it was before."""
+    return f"{project.replace('-', '_')}-{version}.tar.gz", f"{project}-{version}.tar.gz"
 
 
 def _no_index(host: str, why: str) -> SourceUnreachable:
@@ -95,7 +118,7 @@ def _no_index(host: str, why: str) -> SourceUnreachable:
 def _in_find_links(project: str, version: str, settings: IndexSettings) -> IndexFile | None:
     for place in settings.find_links:
         folder = Path(unquote(urlsplit(place).path)) if place.startswith("file:") else Path(place)
-        for name in (f"{project.replace('-', '_')}-{version}.tar.gz", f"{project}-{version}.tar.gz"):
+        for name in _names(project, version):
             path = folder / name
             if path.is_file():
                 return IndexFile(name, path.absolute().as_uri(), download.file_sha256(path), path.stat().st_size)

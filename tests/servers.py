@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
+
+TYPES = {"index.html": "text/html", "index.json": "application/vnd.pypi.simple.v1+json"}
 
 
 class FileServer(ThreadingHTTPServer):
@@ -58,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         file = self.server.root / path.lstrip("/")
         if file.is_dir():
-            file = file / "index.html"
+            file = file / ("index.json" if (file / "index.json").exists() else "index.html")
         if not file.is_file():
             self.send_error(404)
             return
@@ -72,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted:
             self.send_header("Content-Range", f"bytes {start}-{min(end, len(data)) - 1}/{len(data)}")
         self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Type", "text/html" if file.suffix == ".html" else "application/octet-stream")
+        self.send_header("Content-Type", TYPES.get(file.name, "application/octet-stream"))
         block = data[start:end]
         self.server.sent += len(block) if body else 0
         self.send_header("Content-Length", str(len(block)))
@@ -115,6 +118,22 @@ def serve(root: Path) -> Iterator[FileServer]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def write_dated_index(root: Path, dates: Mapping[str, str], folder: str = "simple") -> None:
+    """Write a PEP 700 index (JSON) over the distributions in ``root/files``: when each was uploaded, by the beginning of its name."""
+    projects: dict[str, list[dict[str, object]]] = defaultdict(list)
+    for file in sorted((root / "files").iterdir()):
+        name = re.sub(r"[-_.]+", "-", file.name.split("-")[0]).lower()
+        day = next(day for start, day in dates.items() if file.name.startswith(start))
+        row: dict[str, object] = {"filename": file.name, "url": f"../../files/{quote(file.name)}", "size": file.stat().st_size}
+        row["hashes"] = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        projects[name].append({**row, "upload-time": f"{day}T12:00:00Z"})
+    for name, files in projects.items():
+        page = root / folder / name / "index.json"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        content = {"meta": {"api-version": "1.1"}, "name": name, "versions": [], "files": files}
+        page.write_text(json.dumps(content))
 
 
 def write_index(root: Path, folder: str = "simple") -> None:

@@ -70,3 +70,23 @@ def test_micromambas_and_pixis_mirrors_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["\x00", "- a list", "channels: {", "channels: 7\ncustom_channels: []\nmirrored_channels: x\n"])
 def test_a_broken_condarc_counts_as_absent(tmp_path: Path, text: str) -> None:
     assert settings(tmp_path, text) == CondaSettings()
+
+
+def test_variables_in_values_are_the_users_and_strange_values_count_as_absent(tmp_path: Path) -> None:
+    text = "channels: ['https://$HOST/forge/conda-forge', {a: b}, 7]\nchannel_alias: [1]\ncustom_channels: {x: 7, y: '${HOST}', z: $NONE}\n"
+    found = settings(tmp_path, text + "mirrored_channels: {conda-forge: [7, null]}\n", HOST="conda.example")
+    assert found.channels == ("https://conda.example/forge/conda-forge",)
+    assert dict(found.places) == {"y": "conda.example/y", "z": "$NONE/z"}
+    assert found.mirrors == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["- a\n- b\n", "channels: conda-forge\n", "!!python/object:os.system x\n", "a: b: c\n", "proxy_servers: x\n"]
+)
+def test_a_condarc_that_is_none_is_as_if_it_were_not_there(tmp_path: Path, text: str) -> None:
+    assert settings(tmp_path, text) == CondaSettings()
+
+
+def test_proxies_are_read(tmp_path: Path) -> None:
+    found = settings(tmp_path, "proxy_servers:\n  https: http://$USER_NAME@proxy.example:3128\n  http: null\n", USER_NAME="me")
+    assert found.proxies == (("https", "http://me@proxy.example:3128"),)

@@ -67,3 +67,14 @@ def test_a_mirror_replaces_the_beginning_of_a_url(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv(download.MIRRORS_VARIABLE, f"https://releases.example={server.url}/gh")
         assert download.get_answer("https://releases.example/owner/file").text == "mirrored"
     assert download.mirrored("https://releases.example.org/x") == "https://releases.example.org/x"
+
+
+def test_a_proxy_that_does_not_answer_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:9")
+    with pytest.raises(SourceUnreachable) as caught:
+        download.get_answer("http://index.example/simple/")
+    assert "index.example through the proxy http://127.0.0.1:9" in caught.value.what
+    assert "secret" not in str(caught.value.to_dict())
+    assert "HTTPS_PROXY" in caught.value.hints[0]

@@ -63,3 +63,15 @@ def test_the_default_index_is_the_librarys_own_though_the_library_is_not_importe
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
     assert IndexSettings().url == PYPI_SIMPLE_ENDPOINT
+
+
+def test_passwords_in_index_urls_are_known_by_host() -> None:
+    settings = IndexSettings(
+        "pip", "https://me:p%40ss@a.example:8443/simple", extra=("https://b.example/simple", "https://you@c.example/x")
+    )
+    uv = {"UV_INDEX": "inner=http://it:x@d.example/simple https://e.example"}
+    assert settings.credentials(uv) == {
+        "a.example:8443": ("me", "p@ss"),
+        "c.example": ("you", ""),
+        "d.example": ("it", "x"),
+    }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,8 @@ from provisioner import download, kept_answers
 from provisioner.errors import SourceUnreachable
 from provisioner.indexes import IndexSettings
 from provisioner.sdists import find_sdist
-from tests.servers import serve
+from tests.distributions import make_wheel
+from tests.servers import serve, write_dated_index
 
 SHA256 = "ab" * 32
 
@@ -68,3 +72,34 @@ def test_a_page_that_is_no_index_is_said_to_be_none(tmp_path: Path) -> None:
             find_sdist("other", "1.0", settings)
     assert caught.value.code == "index-unreachable"
     assert caught.value.hints
+
+
+@pytest.mark.integration
+def test_an_index_that_speaks_json_is_read_without_the_parser_of_pages(tmp_path: Path) -> None:
+    make_wheel(tmp_path / "files", "app", "1.0")
+    (tmp_path / "files/app-1.0.tar.gz").write_bytes(b"source")
+    write_dated_index(tmp_path, {"": "2026-01-01"})
+    code = """
+import sys
+from provisioner.indexes import IndexSettings
+from provisioner.sdists import find_sdist
+found = find_sdist("app", "1.0", IndexSettings("test", sys.argv[1]))
+print(found.url, found.sha256, found.size, "pypi_simple" in sys.modules)
+"""
+    with serve(tmp_path) as server:
+        run = subprocess.run([sys.executable, "-c", code, f"{server.url}/simple"], capture_output=True, text=True, timeout=60)
+        sha256 = hashlib.sha256(b"source").hexdigest()
+        assert run.stdout.split() == [f"{server.url}/files/app-1.0.tar.gz", sha256, "6", "False"], run.stderr
+
+
+@pytest.mark.integration
+def test_half_a_page_and_a_project_that_is_not_there_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/index.json").write_text("{")
+    with serve(tmp_path) as server:
+        settings = IndexSettings(origin="test", default=f"{server.url}/")
+        with pytest.raises(SourceUnreachable) as broken:
+            find_sdist("app", "1.0", settings)
+        with pytest.raises(SourceUnreachable) as absent:
+            find_sdist("other", "1.0", settings)
+    assert (broken.value.code, absent.value.code) == ("index-unreachable", "index-lacks-file")

@@ -9,6 +9,7 @@ import click
 
 from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
+from provisioner.cli.sources import mirroring
 
 if TYPE_CHECKING:
     from provisioner.environments.bundle import BundleManifest
@@ -23,6 +24,7 @@ MIB = 2**20
     "-o", "--output", "place", type=click.Path(path_type=Path), required=True, metavar="DIR|FILE.tar", help="Where to put it."
 )
 @click.option("--dry-run", is_flag=True, help="Say how much would be fetched, fetch nothing.")
+@mirroring
 @speaking
 def command(lock_file: Path, place: Path, dry_run: bool, output: Output, offline: bool, yes: bool) -> None:
     """Fetch every file that `provision create` needs for LOCK, each checked against its sha256, into a folder or one .tar file.

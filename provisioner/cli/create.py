@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from provisioner.indexes import IndexSettings
     from provisioner.locking.values import Lock
     from provisioner.machine.facts import Machine
-    from provisioner.planning.values import Plan
+    from provisioner.planning.values import Plan, Request
 
 
 @click.command("create")
@@ -89,7 +89,7 @@ def command(
         if not dry_run:
             for warning in check_machine(plan, machine, toolkit=cuda_toolkit):
                 progress.note(warning)
-        lock = locked.lock if locked else _lock(plan, machine, settings, channels, cuda_toolkit)
+        lock = locked.lock if locked else _lock(plan, machine, settings, channels, cuda_toolkit, selection.request)
         if lock_out is not None:
             write_lock(lock, lock_out)
         environment = None
@@ -147,12 +147,14 @@ def _foreign_lines(locked: Locked) -> Iterator[str]:
         yield f"{'note':<13}{note}"
 
 
-def _lock(plan: Plan, machine: Machine, settings: IndexSettings, channels: tuple[str, ...], toolkit: str | None) -> Lock:
+def _lock(
+    plan: Plan, machine: Machine, settings: IndexSettings, channels: tuple[str, ...], toolkit: str | None, request: Request
+) -> Lock:
     from provisioner.environments.toolkit import requirements
     from provisioner.locking.lock import LockOptions, make_lock
 
     toolchain = requirements(plan, machine, toolkit)
-    return make_lock(plan, machine, settings, LockOptions(channels, toolchain=toolchain))
+    return make_lock(plan, machine, settings, LockOptions(channels, toolchain=toolchain, request=request))
 
 
 def _report(

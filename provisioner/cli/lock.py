@@ -15,16 +15,16 @@ from provisioner.cli.console import Output
 from provisioner.cli.options import speaking
 from provisioner.cli.selection import Selection, selecting
 from provisioner.cli.sources import mirroring
-from provisioner.errors import UsageError
+from provisioner.errors import ProvisionError, UsageError
 
 if TYPE_CHECKING:
     from provisioner.locking.values import Lock
     from provisioner.machine.facts import Machine
-    from provisioner.planning.values import Plan
+    from provisioner.planning.values import Plan, Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
-FORMATS = click.Choice(["explicit", "environment.yml", "pylock"])
+FORMATS = click.Choice(["explicit", "environment.yml", "pylock", "pixi.lock", "cyclonedx"])
 
 
 def _stacked(function: F, options: tuple[Callable[[F], F], ...]) -> F:
@@ -129,27 +129,42 @@ def command(
 
     With --check, --diff or --from nothing is resolved. NEW is for --diff: what OLD is compared with, FILE where it is left out.
     """
-    from provisioner.cli import lock_reports
+    from provisioner.cli import lock_check, lock_reports
+    from provisioner.cli.lock_files import read_any
     from provisioner.kept_answers import refresh as asking_again
 
     if new is not None and compared is None:
         raise UsageError(f"unexpected argument {new}", hints=[f"to write there: provision lock -o {new}"])
     if checked is not None:
-        return lock_reports.check(checked, selection, channels, output)
+        return lock_check.check(checked, selection, output)
     if compared is not None:
-        return lock_reports.difference(compared, new or output_file, output)
+        return lock_reports.difference(compared, _newer(new, output_file), output)
     if source is not None:
         return lock_reports.converted(source, formats, output)
+    paths.check_writable(output_file)
     drawn = _Drawn(channels, _date(exclude_newer), cuda_toolkit, conda_needed=bool(platforms))
     with ExitStack() as stack:
         stack.enter_context(output.progress())
         stack.callback(asking_again.reset, asking_again.set(refresh))
+        before = None
         if moving:
+            before = read_any(output_file)[0]
             results = [lock_reports.moved(output_file, moving, selection, drawn)]
         else:
             results = _locks(selection, platforms, classes, drawn)
         files = _write([lock for _, _, lock in results], output_file, formats)
-    return lock_reports.written(results, files, output)
+    return lock_reports.written(results, files, output, before)
+
+
+def _newer(new: Path | None, output_file: Path) -> Path:
+    """Return what --diff compares with: NEW, or else FILE. Raise `UsageError` when it is not there."""
+    if new is None and not output_file.is_file():
+        raise UsageError(
+            f"--diff OLD compares with NEW, or with {output_file} where NEW is left out, and that does not exist",
+            hints=["provision lock --diff OLD NEW"],
+            code="no-lock",
+        )
+    return new or output_file
 
 
 class _Drawn:
@@ -173,7 +188,14 @@ class _Drawn:
             return found
         return channel_not_needed(found)
 
-    def lock(self, plan: Plan, machine: Machine, previous: Lock | None = None, moving: tuple[str, ...] = ()) -> Lock:
+    def as_before(self, lock: Lock) -> None:
+        """Draw on what is not newer than an earlier lock was to be, where no other date is stated."""
+        if self.exclude_newer is None and (date := lock.metadata.get("provision-exclude-newer")):
+            self.exclude_newer = _date(date)
+
+    def lock(
+        self, plan: Plan, machine: Machine, request: Request, previous: Lock | None = None, moving: tuple[str, ...] = ()
+    ) -> Lock:
         from provisioner.environments.toolkit import requirements
         from provisioner.locking.lock import LockOptions, make_lock
 
@@ -184,6 +206,7 @@ class _Drawn:
             conda_needed=self.conda_needed,
             previous=previous,
             moving=moving,
+            request=request,
         )
         return make_lock(plan, machine, self.settings, options)
 
@@ -198,10 +221,25 @@ def _locks(
     reached = drawn.reached(selection.machine, selection)
     catalog = load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir())
     results = []
-    for machine in machines(reached, platforms, classes):
-        plan = make_plan(machine, selection.request, catalog)
-        results.append((machine, plan, drawn.lock(plan, machine)))
+    targets = machines(reached, platforms, classes)
+    for machine in targets:
+        try:
+            plan = make_plan(machine, selection.request, catalog)
+            results.append((machine, plan, drawn.lock(plan, machine, selection.request)))
+        except ProvisionError as error:
+            if len(targets) > 1:
+                error.what = f"for {_target(machine)}: {error.what}"
+            raise
     return results
+
+
+def _target(machine: Machine) -> str:
+    """Return what a machine is as a target of a lock, as its file names it."""
+    from provisioner.capability import ComputeCapability
+    from provisioner.locking.targets import Target, conda_platform
+
+    classes = dict.fromkeys(ComputeCapability.parse(gpu.compute_capability).sm for gpu in machine.gpus if gpu.compute_capability)
+    return str(Target(conda_platform(machine.platform.machine), tuple(classes)))
 
 
 def _write(locks: list[Lock], output_file: Path, formats: tuple[str, ...]) -> list[tuple[Path, Lock]]:

@@ -1,17 +1,19 @@
-"""What `provision lock` says, and its forms that start from a lock which is there: check, diff, update, other formats."""
+"""What `provision lock` says, and its forms that start from a lock which is there: diff, update, other formats."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provisioner import paths
 from provisioner.cli.console import Output
-from provisioner.cli.selection import Selection, machine_for
+from provisioner.cli.lock_check import machine_of, plan_again
+from provisioner.cli.lock_files import read_any
+from provisioner.cli.selection import Selection
 
 if TYPE_CHECKING:
-    from provisioner.locking.check import Drift
+    from provisioner.locking.diff import Change
     from provisioner.locking.values import Lock
     from provisioner.machine.facts import Machine
     from provisioner.planning.values import Plan
@@ -20,9 +22,12 @@ STACK = frozenset({"python", "cuda", "torch", "torchvision", "torchaudio", "xfor
 """What the plan chooses: to move one of these means to plan anew."""
 
 
-def written(results: Sequence[tuple[Machine, Plan, Lock]], files: Sequence[tuple[Path, Lock]], output: Output) -> int:
-    """Report what was locked, and return the exit code."""
+def written(
+    results: Sequence[tuple[Machine, Plan, Lock]], files: Sequence[tuple[Path, Lock]], output: Output, before: Lock | None = None
+) -> int:
+    """Report what was locked, or with ``before`` what moved since, and return the exit code."""
     from provisioner.cli.plan_text import plan_lines
+    from provisioner.locking.diff import changes
     from provisioner.locking.targets import targets
 
     if output.as_json:
@@ -31,11 +36,14 @@ def written(results: Sequence[tuple[Machine, Plan, Lock]], files: Sequence[tuple
             for path, lock in files
         ]
         machine, plan, _ = results[0]
-        output.document(machine=machine, plan=plan, lock=rows[0], locks=rows)
+        moved_now = {} if before is None else {"changes": changes(before, files[0][1])}
+        output.document(machine=machine, plan=plan, lock=rows[0], locks=rows, **moved_now)
         return 0
     if output.quiet:
         return 0
-    for machine, plan, _ in results:
+    if before is not None:
+        _say_changes(changes(before, files[0][1]), output, none="nothing moved: all of it is the newest that goes together")
+    for machine, plan, _ in results if before is None else ():
         for line in plan_lines(machine, plan):
             output.prose(line)
     for path, lock in files:
@@ -47,32 +55,27 @@ def written(results: Sequence[tuple[Machine, Plan, Lock]], files: Sequence[tuple
 
 
 def write_formats(lock: Lock, beside: Path, formats: Sequence[str]) -> list[Path]:
-    """Write a lock in further formats, one file for each platform, beside the lock file; return them."""
-    from provisioner.locking.export import FORMATS
-    from provisioner.locking.targets import Target, single, targets
+    """Write a lock in further formats beside the lock file, one file for each platform or all; return them."""
+    from provisioner.locking.export import FORMATS, exported
+    from provisioner.locking.targets import single, targets
 
-    first = {target.platform: target for target in reversed(targets(lock))}
-    made = []
-    for name in formats:
-        template, text = FORMATS[name]
-        for platform, target in first.items():
-            part = single(lock, target) if len(targets(lock)) > 1 else lock
-            prefix = f"{beside.name.split('.')[0]}." if beside.name.startswith(("sm_", "no-gpu")) else ""
-            path = beside.with_name(prefix + template.format(platform=platform))
-            paths.write_atomic(path, text(part))
-            made.append(path)
-        assert isinstance(target, Target)
-    return made
+    known = targets(lock)
+    first = {target.platform: target for target in reversed(known)}
+    parts = [single(lock, first[platform]) if len(known) > 1 else lock for platform in sorted(first)]
+    prefix = f"{beside.name.split('.')[0]}." if beside.name.startswith(("sm_", "no-gpu")) else ""
+    texts = {beside.with_name(prefix + name): text for kind in formats for name, text in exported(FORMATS[kind], parts).items()}
+    for path, text in texts.items():
+        paths.write_atomic(path, text)
+    return list(texts)
 
 
 def converted(source: Path, formats: Sequence[str], output: Output) -> int:
     """Write an existing lock in other formats, resolving nothing."""
     from provisioner.errors import UsageError
-    from provisioner.locking.conda_lock_file import read_lock
 
     if not formats:
         raise UsageError("--from needs at least one --format", hints=["--format explicit", "--format environment.yml"])
-    made = write_formats(read_lock(source), source, formats)
+    made = write_formats(read_any(source)[0], source, formats)
     if output.as_json:
         output.document(files=[str(path.absolute()) for path in made])
     elif not output.quiet:
@@ -83,117 +86,30 @@ def converted(source: Path, formats: Sequence[str], output: Output) -> int:
 
 def difference(old: Path, new: Path, output: Output) -> int:
     """Report what changed between two lock files; differing is no fault."""
-    from provisioner.locking.conda_lock_file import read_lock
     from provisioner.locking.diff import changes
 
-    found = changes(read_lock(old), read_lock(new))
+    found = changes(read_any(old)[0], read_any(new)[0])
     if output.as_json:
         output.document(changes=found)
         return 0
+    _say_changes(found, output, none="the two locks hold the same packages")
+    return 0
+
+
+def _say_changes(found: Sequence[Change], output: Output, *, none: str) -> None:
     for change in found:
         sign = "+" if change.old is None else "-" if change.new is None else "~"
         versions = " → ".join(filter(None, (change.old, change.new)))
         output.say(f"{sign} {change.what:<6}{change.name:<32}{versions}  {change.platform}".rstrip())
     if not found and not output.quiet:
-        output.say("the two locks hold the same packages")
-    return 0
+        output.say(none)
 
 
-def check(what: str, selection: Selection, channels: tuple[str, ...], output: Output) -> int:
-    """Report whether a lock file, or the lock of an environment, is still right; exit code 1 when it is not.
+def _near(name: str, lock: Lock) -> list[str]:
+    import difflib
 
-    What would be chosen today is asked with the sources that answer today, as `create` and `lock` ask it.
-    """
-    from dataclasses import replace
-
-    from provisioner.cli.sources import with_sources
-    from provisioner.indexes import read_index_settings
-    from provisioner.locking.conda_lock_file import read_lock
-    from provisioner.locking.targets import single, targets
-
-    path, prefix = _place(what)
-    whole = read_lock(path)
-    selection = replace(selection, machine=with_sources(selection.machine, read_index_settings(), channels))
-    known = targets(whole)
-    found: list[Drift] = []
-    for target in known:
-        lock = single(whole, target) if len(known) > 1 else whole
-        found += _drifts(lock, selection, prefix)
-    rows: list[dict[str, Any]] = [
-        {"code": each.code, "severity": "error", "primary": number == 0, "evidence": each.evidence, "fix": each.fix}
-        for number, each in enumerate(dict.fromkeys(found))
-    ]
-    if output.as_json:
-        output.document(lock={"path": str(path.absolute()), "packages": len(whole.packages)}, findings=rows)
-    else:
-        for row in rows:
-            output.say(f"{row['code']:<18}{row['evidence']}")
-        if not rows and not output.quiet:
-            output.say(f"{path}: {len(whole.packages)} packages, whole and as it would be locked today")
-        elif rows and not output.quiet:
-            output.say(f"next: {rows[0]['fix']}")
-    return 1 if rows else 0
-
-
-def _place(what: str) -> tuple[Path, Path | None]:
-    """Return the lock file that is meant, and the environment's prefix when it is one's."""
-    from provisioner.environments import store
-    from provisioner.environments.manifest import FOLDER, LOCK_NAME
-
-    path = Path(what)
-    if path.is_file() or "/" in what or what.endswith((".yml", ".yaml")):
-        return path, None
-    prefix = store.find(what).prefix
-    return prefix / FOLDER / LOCK_NAME, prefix
-
-
-def _drifts(lock: Lock, selection: Selection, prefix: Path | None) -> Iterator[Drift]:
-    from provisioner.errors import NoRoute
-    from provisioner.locking import check as checks
-
-    yield from checks.closure(lock)
-    if selection.machine.gpus:
-        yield from checks.against_machine(lock, selection.machine)
-    try:
-        fresh = _plan_again(lock, selection)
-    except NoRoute as error:
-        yield checks.Drift("plan-drift", f"nothing would be chosen today: {error.what}", "provision plan --explain")
-    else:
-        yield from checks.against_plan(lock, fresh)
-    if prefix is not None:
-        yield from checks.against_prefix(lock, prefix)
-
-
-def _plan_again(lock: Lock, selection: Selection) -> Plan:
-    """Return the plan that would be made today for what the lock was made for, with what the selection states."""
-    from dataclasses import replace
-
-    from provisioner.cli.sources import channel_not_needed
-    from provisioner.locking.lock import plan_of
-    from provisioner.planning.catalog import load_catalog
-    from provisioner.planning.plan import make_plan
-
-    machine, request = _machine_of(lock, selection), selection.request
-    plan = plan_of(lock)
-    if plan is not None:
-        request = replace(request, python=request.python or plan.python, backend=request.backend or plan.backend)
-    if request.backend == "conda":
-        machine = channel_not_needed(machine)
-    return make_plan(machine, request, load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir()))
-
-
-def _machine_of(lock: Lock, selection: Selection) -> Machine:
-    """Return the selection's machine; one that has no GPU here gets the lock's GPU classes, glibc and a driver that runs it."""
-    from dataclasses import replace
-
-    machine = selection.machine
-    classes = tuple(filter(None, lock.metadata.get("provision-gpu-classes", "").split(",")))
-    if machine.gpus or not classes:
-        return machine
-    machine = machine_for(machine, classes)
-    glibc = lock.metadata.get("provision-glibc") or machine.platform.glibc
-    floor = machine.driver.version or lock.metadata.get("provision-driver-floor")
-    return replace(machine, platform=replace(machine.platform, glibc=glibc), driver=replace(machine.driver, version=floor))
+    near = difflib.get_close_matches(name, {package.name for package in lock.packages}, n=1)
+    return [f"did you mean {near[0]}?"] if near else []
 
 
 def moved(path: Path, moving: tuple[str, ...], selection: Selection, drawn: Any) -> tuple[Machine, Plan, Lock]:
@@ -201,26 +117,30 @@ def moved(path: Path, moving: tuple[str, ...], selection: Selection, drawn: Any)
     from packaging.utils import canonicalize_name
 
     from provisioner.errors import UsageError
-    from provisioner.locking.conda_lock_file import read_lock
     from provisioner.locking.lock import plan_of
+    from provisioner.locking.requested import asked_again
     from provisioner.locking.targets import targets
 
-    old = read_lock(path)
+    old = read_any(path)[0]
     plan = plan_of(old)
     if plan is None or len(targets(old)) > 1:
         raise UsageError(
             f"{path} cannot be updated by packages",
             why="it carries no plan of ours" if plan is None else "it is for several targets",
-            hints=[f"lock anew: provision lock -o {path}"],
+            hints=[f"lock anew, to another file perhaps: provision lock -o {path}"],
             code="foreign-lock",
         )
-    names = tuple(str(canonicalize_name(name)) for name in moving)
+    conda = {package.name for package in old.of("conda")}
+    names = tuple(name if name in conda else str(canonicalize_name(name)) for name in moving)
     unknown = [name for name in names if name not in STACK and not any(package.name == name for package in old.packages)]
     if unknown:
         raise UsageError(
-            f"the lock has no package {unknown[0]}", hints=["provision lock --with PKG adds one"], code="unknown-package"
+            f"the lock has no package {unknown[0]}",
+            hints=[*_near(unknown[0], old), f"provision lock --with {unknown[0]} adds one"],
+            code="unknown-package",
         )
-    machine = drawn.reached(_machine_of(old, selection), selection)
+    drawn.as_before(old)
+    machine = machine_of(old, drawn.reached(selection.machine, selection), as_locked=True)
     if STACK & set(names):
-        plan = _plan_again(old, Selection(machine, selection.request, selection.recipe_dirs))
-    return machine, plan, drawn.lock(plan, machine, old, names)
+        plan = plan_again(old, selection, machine, names)
+    return machine, plan, drawn.lock(plan, machine, asked_again(old, selection.request, names), old, names)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -40,8 +42,12 @@ def _mirrored(name: str | None) -> Iterator[None]:
     from provisioner import indexes
     from provisioner.condarc import read_conda_settings
 
-    pairs = read_conda_settings().mirrors
+    conda = read_conda_settings()
+    pairs = conda.mirrors
     with ExitStack() as stack:
+        settings = indexes.read_index_settings()
+        _set_proxies(stack, {**dict(conda.proxies), **settings.proxies})
+        _set(stack, download.credentials, settings.credentials())
         if name is not None:
             mirror = _named(name)
             stated = {
@@ -55,6 +61,18 @@ def _mirrored(name: str | None) -> Iterator[None]:
             _set(stack, indexes.flat_torch_index, mirror.torch_flat)
         _set(stack, download.mirrors, pairs)
         yield
+
+
+def _set_proxies(stack: ExitStack, stated: dict[str, str]) -> None:
+    """Let everything in this process and what it starts use the proxies of ``.condarc`` and ``pip.conf``; the user's variables go before."""
+    for scheme, url in stated.items():
+        name = f"{scheme.upper()}_PROXY"
+        if scheme not in ("http", "https") or any(
+            os.environ.get(each) for each in (name, name.lower(), "ALL_PROXY", "all_proxy")
+        ):
+            continue
+        os.environ[name] = url
+        stack.callback(os.environ.pop, name, None)
 
 
 def _named(name: str) -> Any:
@@ -99,9 +117,23 @@ def require_index(machine: Machine) -> None:
     index = machine.source("package-index")
     if index is None or index.reachable is not False:
         return
+    host, detail = urlsplit(index.url or "").hostname or index.url, index.detail or ""
+    status = re.search(r"answered (\d{3})", detail)
     raise SourceUnreachable(
-        f"the package index does not answer: {urlsplit(index.url or '').hostname or index.url}",
-        why=index.detail,
-        hints=["check the network and HTTPS_PROXY", "or use a mirror: --mirror NAME, `pip config set global.index-url URL`"],
+        f"the package index at {host} refuses" if status else f"the package index does not answer: {host}",
+        why=detail or None,
+        hints=_index_hints(status[1] if status else ""),
         code="index-unreachable",
     )
+
+
+def _index_hints(status: str) -> list[str]:
+    """Return what to try for an index that gives this HTTP status, "" for one that gives none."""
+    mirror = "or use a mirror: --mirror NAME, `pip config set global.index-url URL`"
+    if status in ("401", "403"):
+        return ["put its user and password into ~/.netrc, or into the index URL of your pip or uv settings", mirror]
+    if status == "404":
+        return ["check its address: it usually ends in /simple, and must serve `pip` among others", mirror]
+    if status.startswith("5"):
+        return ["try again in a while: the server has a fault of its own", mirror]
+    return ["check the network and HTTPS_PROXY", mirror]

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from provisioner.errors import IntegrityError, UsageError
-from provisioner.locking.values import MAIN, Lock, LockedPackage
+from provisioner.locking.values import MAIN, Lock, LockedPackage, build_of
 from provisioner.machine.facts import Machine
 from provisioner.planning.values import FlashAttn, Plan, Route, Trust
 
@@ -47,7 +47,7 @@ def from_conda_lock(lock: Lock, path: Path, machine: Machine) -> ForeignLock:
     there = sorted({package.platform for package in lock.packages})
     _check_platform(path, platform, there)
     mine = [
-        replace(package, name=_normalised(package), category=MAIN, build=package.build or _build_of(package.filename))
+        replace(package, name=_normalised(package), category=MAIN)
         for package in lock.packages
         if package.platform == platform and package.category in INSTALLED
     ]
@@ -116,7 +116,7 @@ def _pixi_package(package: Any, platform: str) -> LockedPackage:
     if record is None:
         return replace(located, name=_normalised(located))
     depends = dict((*text.split(" ", 1), "")[:2] for text in record.depends)
-    return replace(located, build=_build_of(located.filename), size=record.size, dependencies=depends)
+    return replace(located, build=build_of(located.filename), size=record.size, dependencies=depends)
 
 
 def _hash(package: Any, kind: str) -> str | None:
@@ -134,12 +134,6 @@ def _normalised(package: LockedPackage) -> str:
 def _channel_urls(packages: Iterable[LockedPackage]) -> Iterator[str]:
     urls = (package.url.rsplit("/", 2)[0] for package in packages if package.manager == "conda" and "://" in package.url)
     return iter(dict.fromkeys(urls))
-
-
-def _build_of(filename: str) -> str | None:
-    """Return the build string of a conda package's file name, NAME-VERSION-BUILD; None for another file."""
-    match = re.fullmatch(r".+-[^-]+-([^-]+)\.(?:conda|tar\.bz2)", filename)
-    return match[1] if match else None
 
 
 def _checked(path: Path, packages: Sequence[LockedPackage]) -> tuple[LockedPackage, ...]:

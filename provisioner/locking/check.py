@@ -47,24 +47,24 @@ def closure(lock: Lock) -> Iterator[Drift]:
 
 def _conda_closure(packages: Iterable[LockedPackage]) -> Iterator[Drift]:
     from rattler import PackageRecord
-    from rattler.exceptions import ValidatePackageRecordsError
 
     try:
         PackageRecord.validate([*records_of(list(packages))])
-    except ValidatePackageRecordsError as error:
+    except Exception as error:  # its own for a closure, plain ones of its Rust side for a name, version or build that is none
         yield Drift("closure-broken", str(error).strip(), AGAIN)
 
 
 def _pip_closure(lock: Lock) -> Iterator[Drift]:
+    """Yield what the package index's part lacks; in another tool's lock conda's packages may stand for it, under names of their own."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
+    plan = plan_of(lock)
     there = {package.name: package for package in lock.of("pip")}
-    for package in there.values():
+    for package in there.values() if plan else ():
         for name in package.dependencies:
             if name not in there:
                 yield Drift("closure-broken", f"{package.name} {package.version} needs {name}, which is not locked", AGAIN)
-    plan = plan_of(lock)
     for text in plan.requirements if plan else ():
         wanted = Requirement(text)
         found = there.get(canonicalize_name(wanted.name))

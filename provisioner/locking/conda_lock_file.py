@@ -15,12 +15,12 @@ from typing import Any
 
 from provisioner import paths
 from provisioner.errors import UsageError
-from provisioner.locking.values import MAIN, Lock, LockedPackage
+from provisioner.locking.values import MAIN, Lock, LockedPackage, build_of
 
 HEADER = """\
 # A lock by provision: exact files with their hashes. Do not edit.
-#   create it:        provision create NAME --lock {name}
-#   without provision: conda-lock install -n NAME {name}    (flash-attn is then missing where it is built from source)
+#   create it:         provision create NAME --lock FILE
+#   without provision: conda-lock install -n NAME FILE    (flash-attn is then missing where it is built from source)
 """
 
 VERSION = "1"
@@ -28,15 +28,13 @@ VERSION = "1"
 
 def write_lock(lock: Lock, path: Path) -> None:
     """Write ``lock`` to ``path``, whole or not at all."""
-    paths.write_atomic(path, render(lock, name=path.name))
+    paths.write_atomic(path, render(lock))
 
 
-def render(lock: Lock, *, name: str = "conda-lock.yml") -> str:
-    """Return the text of the lock file."""
+def render(lock: Lock) -> str:
+    """Return the text of the lock file, whatever it is called."""
     rows = sorted(lock.packages, key=_order)
-    return HEADER.format(name=name) + "".join(
-        f"{line}\n" for line in (*_head(lock), *(line for row in rows for line in _row(row)))
-    )
+    return HEADER + "".join(f"{line}\n" for line in (*_head(lock), *(line for row in rows for line in _row(row))))
 
 
 def read_lock(path: Path) -> Lock:
@@ -44,30 +42,38 @@ def read_lock(path: Path) -> Lock:
 
     Raise `UsageError` when it cannot be read.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a lock file", hints=["name the file in it"], code="no-lock")
     if not path.is_file():
         raise UsageError(f"there is no lock file {path}", hints=[f"make one: provision lock -o {path}"], code="no-lock")
     try:
         file = _parse(path.read_text(encoding="utf-8"))
+        packages = _merged(file.package)
     except ValueError as error:
         raise UsageError(
             f"{path} is not a conda-lock.yml that can be read",
-            why=str(error),
-            hints=["make a lock: provision lock -o conda-lock.yml"],
+            why=f"{error}: it is another file, or was cut off or edited",
+            hints=[f"take it again from where it came, or make it anew: provision lock -o {path}"],
             code="bad-lock",
         ) from error
     platforms = tuple(file.metadata.platforms)
     return Lock(
         platform=platforms[0],
-        packages=_merged(file.package),
-        channels=tuple(channel["url"] for channel in file.metadata.channels),
+        packages=packages,
+        channels=tuple(channel.url for channel in file.metadata.channels),
         metadata=file.metadata.custom_metadata or {},
         platforms=platforms if len(platforms) > 1 else (),
     )
 
 
 @dataclass
+class _Channel:
+    url: str
+
+
+@dataclass
 class _Metadata:
-    channels: list[dict[str, Any]]
+    channels: list[_Channel]
     platforms: list[str]
     custom_metadata: dict[str, str] | None = None
 
@@ -104,12 +110,20 @@ def _parse(text: str) -> _File:
     try:
         content = msgspec.convert(yaml.load(text, Loader=loader), _File)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+        raise ValueError(_said(error)) from error
     if content.version != VERSION:
         raise ValueError(f"its version is {content.version}; this reads version {VERSION}")
     if not content.metadata.platforms:
         raise ValueError("it names no platform")
     return content
+
+
+def _said(error: Exception) -> str:
+    """Return what a parser complains of in one line, with the line of the file where it tells."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error).splitlines()[0]
+    return f"line {mark.line + 1}: {getattr(error, 'problem', None) or 'no YAML'}"
 
 
 def _merged(rows: list[_Row]) -> tuple[LockedPackage, ...]:
@@ -127,16 +141,29 @@ def _rank(category: str) -> tuple[bool, str]:
     return category != MAIN, category
 
 
+_HASHES = {"md5": re.compile(r"[0-9a-f]{32}"), "sha256": re.compile(r"[0-9a-f]{64}")}
+
+
 def _package(row: _Row) -> LockedPackage:
+    """Return a row as a package. Raise `ValueError` for a name, a hash, a manager or an address that is none."""
+    if not (row.name and row.version and row.platform):
+        raise ValueError(f"a package lacks its name, version or platform: {row.name} {row.version} {row.url}")
+    if row.manager not in ("conda", "pip"):
+        raise ValueError(f"{row.name}: its manager is {row.manager!r}, neither conda nor pip")
+    for kind, pattern in _HASHES.items():
+        if (value := row.hash.get(kind)) and not pattern.fullmatch(value.lower()):
+            raise ValueError(f"{row.name}: its {kind} is none: {value!r}")
+    if row.manager == "conda" and row.url.count("/") < 2:
+        raise ValueError(f"{row.name}: its url is that of no conda package: {row.url!r}")
     return LockedPackage(
         name=row.name,
         version=row.version,
         manager=row.manager,
         platform=row.platform,
         url=row.url.split("#", 1)[0],
-        sha256=row.hash.get("sha256", ""),
+        sha256=row.hash.get("sha256", "").lower(),
         md5=row.hash.get("md5"),
-        build=row.build or None,
+        build=row.build or (build_of(row.url) if row.manager == "conda" else None),
         category=row.category,
         dependencies=row.dependencies,
     )

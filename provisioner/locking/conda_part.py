@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -48,15 +49,19 @@ class CondaSolution:
 
 
 def channel_url(name: str) -> str:
-    """Return the base URL of a channel given by name, URL or path. Raise `UsageError` for one with a password in it."""
+    """Return the base URL of a channel given by name, URL or path. Raise `UsageError` for one with a password or token in it.
+
+    A token stands in the path: ``https://HOST/t/TOKEN/CHANNEL`` (conda 24.7.1 ``conda/common/url.py``, read 2026-11-27).
+    """
     if "://" in name:
-        if "@" in urlsplit(name).netloc:
+        if "@" in urlsplit(name).netloc or re.search(r"/t/[A-Za-z0-9-]+(/|$)", urlsplit(name).path):
             raise UsageError(
-                f"the channel {download.redact(name)} is given with a password in its URL",
+                f"a channel of {urlsplit(name).hostname} is given with a password or token in its URL",
                 why="it would stand in the lock for everybody to read",
                 hints=[
                     "put it into ~/.netrc (machine, login, password) and leave it out of the URL",
                     "or into RATTLER_AUTH_FILE",
+                    "if it stands in .condarc: --channel conda-forge leaves it out of this run",
                 ],
                 code="password-in-url",
             )
@@ -112,9 +117,14 @@ def client(urls: Sequence[str]) -> Any:
 
 
 def solve_snapshot(
-    specs: Sequence[str], *, virtual: Virtual, platform: str = "linux-64", previous: Sequence[LockedPackage] = ()
+    specs: Sequence[str],
+    *,
+    virtual: Virtual,
+    platform: str = "linux-64",
+    exclude_newer: datetime | None = None,
+    previous: Sequence[LockedPackage] = (),
 ) -> CondaSolution:
-    """Solve ``specs`` against the embedded snapshot, offline.
+    """Solve ``specs`` against the embedded snapshot, offline; with ``exclude_newer`` records without a date count as newer.
 
     Raise `NoRoute` as `solve_live` does, `SourceUnreachable` for a platform that the snapshot lacks, `IntegrityError` when it was changed.
     """
@@ -125,11 +135,14 @@ def solve_snapshot(
         raise SourceUnreachable(
             f"the conda packages of {platform} need a live channel, and none answers",
             why=f"the embedded snapshot holds {info.records} records, all for {snapshot.PLATFORM}",
-            hints=["name a channel or mirror that you can reach: --channel URL, --mirror NAME", "or leave --offline out"],
+            hints=[
+                "name a channel or mirror that you can reach: --channel URL, --mirror NAME",
+                *(["or leave --offline out"] if download.offline.get() else []),
+            ],
             code="snapshot-platform",
         )
     sources = [SparseRepoData(Channel(info.channel), subdir, str(snapshot.repodata(subdir))) for subdir in (platform, "noarch")]
-    options = {"locked_packages": records_of(previous) or None}
+    options = {"exclude_newer": exclude_newer, "locked_packages": records_of(previous) or None}
     records = _solved(specs, sources, platform=platform, virtual=virtual, where=f"the snapshot of {info.date}", **options)
     return CondaSolution(tuple(_locked(record, platform) for record in records), (info.channel,), info.date)
 
@@ -139,13 +152,13 @@ def _solved(
 ) -> list[RepoDataRecord]:
     from rattler.exceptions import GatewayError, SolverError
 
-    def solved(wanted: Sequence[str]) -> list[RepoDataRecord]:
-        return asyncio.run(_solve(wanted, sources, platform, virtual, options))
+    def solved(wanted: Sequence[str], **other: Any) -> list[RepoDataRecord]:
+        return asyncio.run(_solve(wanted, sources, platform, virtual, {**options, **other}))
 
     try:
         records = solved(specs)
     except SolverError as error:
-        nearest = _nearest(specs, solved)
+        nearest = [*(_nearest_day(specs, solved) if options.get("exclude_newer") else []), *_nearest(specs, solved)]
         raise NoRoute(
             f"no set of conda packages satisfies {', '.join(specs)}",
             why=str(error).strip(),
@@ -154,7 +167,7 @@ def _solved(
         ) from error
     except GatewayError as error:
         raise SourceUnreachable(
-            f"the conda channel did not answer: {where}",
+            f"the conda channel cannot be read: {where}",
             why=str(error).strip().splitlines()[0],
             hints=["leave --channel out to lock from the embedded snapshot", "or name a mirror: --mirror NAME, --channel URL"],
         ) from error
@@ -175,6 +188,23 @@ def _nearest(specs: Sequence[str], solved: Callable[[Sequence[str]], list[RepoDa
         version = next(str(record.version) for record in records if record.name.normalized == name)
         hints.append(f"{name} {version} goes with all the rest; {spec} does not")
     return hints
+
+
+def _nearest_day(specs: Sequence[str], solved: Callable[..., list[RepoDataRecord]]) -> list[str]:
+    """Return, where only the date forbids, the day of the newest package that would be chosen without it: with that day it goes."""
+    from rattler.exceptions import GatewayError, SolverError
+
+    try:
+        records = solved(specs, exclude_newer=None)
+    except (SolverError, GatewayError):
+        return []
+    dated = [(record.timestamp, record.name.normalized) for record in records if record.timestamp is not None]
+    if len(dated) < len(records):
+        return []
+    last, name = max(dated)
+    return [
+        f"--exclude-newer {last + timedelta(days=1):%Y-%m-%d} goes: {name}, the newest of what is needed, is of {last:%Y-%m-%d}"
+    ]
 
 
 async def _solve(

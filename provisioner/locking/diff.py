@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from provisioner.locking.values import Lock, LockedPackage
 
-FACTS = ("recipe", "route", "gpu-classes", "driver-floor", "glibc", "python", "cuda", "snapshot")
+FACTS = ("recipe", "route", "gpu-classes", "driver-floor", "glibc", "python", "cuda", "snapshot", "exclude-newer", "unreachable")
 """The facts of ``custom_metadata`` whose change is worth a line; the plan itself shows in the packages."""
 
 
@@ -31,6 +31,9 @@ def changes(old: Lock, new: Lock) -> tuple[Change, ...]:
 
 
 def _facts(old: Lock, new: Lock) -> Iterator[Change]:
+    """Yield the facts that differ; another tool's lock states none."""
+    if not (old.metadata and new.metadata):
+        return
     for name in FACTS:
         key = f"provision-{name}"
         before, after = old.metadata.get(key), new.metadata.get(key)
@@ -42,7 +45,7 @@ def _packages(old: Lock, new: Lock) -> Iterator[Change]:
     before, after = _by_key(old), _by_key(new)
     for key in sorted({*before, *after}):
         was, now = before.get(key), after.get(key)
-        if was and now and (was.version, was.url, was.sha256) == (now.version, now.url, now.sha256):
+        if was and now and (was.url, was.sha256) == (now.url, now.sha256):
             continue
         exact = was is not None and now is not None and was.version == now.version
         yield Change(key[0], key[1], key[2], _shown(was, exact), _shown(now, exact))

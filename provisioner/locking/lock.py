@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from provisioner import __version__, codec, download, progress
 from provisioner.adapter.kernels import RELEASE as ADAPTER_RELEASE
@@ -14,12 +15,16 @@ from provisioner.adapter.kernels import AdapterVersion
 from provisioner.adapter.locked import ADAPTER, adapter_record
 from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable
 from provisioner.indexes import IndexSettings
-from provisioner.locking import conda_part, pypi_part
+from provisioner.knowledge import flash_attn as flash_attn_releases
+from provisioner.locking import conda_part, pypi_part, snapshot
+from provisioner.locking.requested import REQUEST, recorded
 from provisioner.locking.unhashed import hash_by_download
 from provisioner.locking.values import MAIN, SOURCE, TOOLCHAIN, Lock, LockedPackage
 from provisioner.machine.facts import Machine
-from provisioner.planning.values import Plan, Route
+from provisioner.planning.values import Plan, Request, Route
 from provisioner.sdists import find_sdist
+
+UNREACHABLE = "provision-unreachable"
 
 LOWEST_GLIBC = "2.28"
 """Assumed where the target's glibc is unknown: the floor of torch's wheels since 2.6 (manylinux_2_28)."""
@@ -31,6 +36,7 @@ class LockOptions:
 
     ``toolchain`` are requirements for the package index's CUDA compiler, empty where the build uses another. What ``previous`` has stays
     where it can, except the names in ``moving``. With ``conda_needed`` a conda part that cannot be had is an error whatever the backend.
+    ``request`` is recorded in the lock.
     """
 
     channels: tuple[str, ...] = ()
@@ -40,6 +46,7 @@ class LockOptions:
     conda_needed: bool = False
     previous: Lock | None = None
     moving: tuple[str, ...] = ()
+    request: Request | None = None
 
 
 def make_lock(plan: Plan, machine: Machine, settings: IndexSettings, options: LockOptions) -> Lock:
@@ -63,12 +70,12 @@ def make_lock(plan: Plan, machine: Machine, settings: IndexSettings, options: Lo
             previous=_versions(options.previous, TOOLCHAIN),
             moving=options.moving,
         )
-    flash_attn = lock_flash_attn(plan, target, settings)
+    flash_attn = lock_flash_attn(plan, target, settings, options.exclude_newer)
     return Lock(
         platform=target.platform,
         packages=(*conda.packages, *packages, *flash_attn),
         channels=conda.channels,
-        metadata=_metadata(plan, target, conda),
+        metadata=_metadata(plan, target, conda, machine, options),
     )
 
 
@@ -86,29 +93,53 @@ def plan_of(lock: Lock) -> Plan | None:
 def _conda(plan: Plan, machine: Machine, target: pypi_part.Target, options: LockOptions) -> conda_part.CondaSolution:
     if not options.conda or not plan.conda_specs:
         return conda_part.CondaSolution((), ())
+    if (kept := _kept_conda(plan, options)) is not None:
+        return kept
     virtual = conda_part.Virtual(_virtual_cuda(plan, machine), target.glibc, archspec=target.machine)
     before = options.previous.of("conda") if options.previous else ()
     previous = tuple(package for package in before if package.name not in options.moving)
-    live = options.channels or (conda_part.default_channels() if machine.answers("conda-channel") else ())
+    named = options.channels or _earlier_channels(options.previous)
+    live = named or (conda_part.default_channels() if machine.answers("conda-channel") else ())
+    how: dict[str, Any] = {
+        "platform": target.platform,
+        "virtual": virtual,
+        "exclude_newer": options.exclude_newer,
+        "previous": previous,
+    }
     if live:
-        with progress.task(f"solving against {', '.join(live)}"):
-            return conda_part.solve_live(
-                plan.conda_specs,
-                live,
-                platform=target.platform,
-                virtual=virtual,
-                exclude_newer=options.exclude_newer,
-                previous=previous,
-            )
+        try:
+            with progress.task(f"solving against {', '.join(live)}"):
+                return conda_part.solve_live(plan.conda_specs, live, **how)
+        except SourceUnreachable as error:
+            if named or target.platform != snapshot.PLATFORM:
+                raise
+            progress.note(f"{error.what}: {error.why}")
     try:
-        solution = conda_part.solve_snapshot(plan.conda_specs, virtual=virtual, platform=target.platform, previous=previous)
+        solution = conda_part.solve_snapshot(plan.conda_specs, **how)
     except (NoRoute, SourceUnreachable) as error:
         if plan.backend == "conda" or options.conda_needed:
             raise
-        progress.note(f"no conda part in this lock: {error.why or error.what}")
+        progress.note(f"no conda part in this lock: {error.what}" + "".join(f" ({hint})" for hint in error.hints[:1]))
         return conda_part.CondaSolution((), ())
     progress.note(f"no conda channel answers: the conda part is solved from the embedded snapshot of {solution.snapshot_date}")
     return solution
+
+
+def _earlier_channels(lock: Lock | None) -> tuple[str, ...]:
+    """Return the channels that an earlier lock was solved against; none when that was the snapshot."""
+    return lock.channels if lock and lock.of("conda") and "provision-snapshot" not in lock.metadata else ()
+
+
+def _kept_conda(plan: Plan, options: LockOptions) -> conda_part.CondaSolution | None:
+    """Return the earlier lock's conda part when the plan asks for the same and nothing in it is to move; None otherwise."""
+    before = options.previous
+    earlier = plan_of(before) if before else None
+    if before is None or earlier is None or options.channels or earlier.conda_specs != plan.conda_specs:
+        return None
+    packages = before.of("conda")
+    if not packages or any(package.name in options.moving for package in packages):
+        return None
+    return conda_part.CondaSolution(packages, before.channels, before.metadata.get("provision-snapshot"))
 
 
 def _versions(lock: Lock | None, category: str = MAIN) -> dict[str, str]:
@@ -178,14 +209,19 @@ def wrong_torch(plan: Plan, packages: Sequence[LockedPackage]) -> str | None:
     return None
 
 
-def lock_flash_attn(plan: Plan, target: pypi_part.Target, settings: IndexSettings) -> tuple[LockedPackage, ...]:
+def lock_flash_attn(
+    plan: Plan, target: pypi_part.Target, settings: IndexSettings, exclude_newer: datetime | None = None
+) -> tuple[LockedPackage, ...]:
     """Return the plan's flash-attn as a locked file: its wheel, or the sdist that it is built from; empty where it has none.
 
-    Raise `SourceUnreachable` when the index lacks the sdist and `IntegrityError` when its hash is not the known one.
+    Raise `SourceUnreachable` when the index lacks the sdist, `IntegrityError` when its hash is not the known one and `NoRoute` when it
+    was released after ``exclude_newer``.
     """
     chosen = plan.flash_attn
     if chosen is None or plan.route is Route.NONE:
         return ()
+    if exclude_newer is not None and plan.route is not Route.SHIM:
+        _check_released(chosen.version, exclude_newer)
     if plan.route is Route.SHIM and chosen.sha256 is None:
         return ()  # made from this project's own files: its digests are in the metadata (`provisioner.adapter.locked`)
     if plan.route is not Route.WHEEL:
@@ -225,7 +261,34 @@ def lock_flash_attn(plan: Plan, target: pypi_part.Target, settings: IndexSetting
     )
 
 
-def _metadata(plan: Plan, target: pypi_part.Target, conda: conda_part.CondaSolution) -> dict[str, str]:
+def _check_released(version: str, exclude_newer: datetime) -> None:
+    """Raise `NoRoute` for a flash-attn whose release, by the knowledge table, is younger than the date; wheels came no earlier."""
+    release = flash_attn_releases.release(version)
+    if release is None or release.released <= exclude_newer.date().isoformat():
+        return
+    older = next(
+        (each.version for each in flash_attn_releases.releases() if each.released <= exclude_newer.date().isoformat()), None
+    )
+    raise NoRoute(
+        f"flash-attn {release.version} was released on {release.released}, after --exclude-newer {exclude_newer:%Y-%m-%d}",
+        why="the plan chooses it for this machine, and nothing newer than the date may be taken",
+        hints=[f"--exclude-newer {release.released} or later", *([f"or an older one: --flash-attn {older}"] if older else [])],
+        code="unsolvable",
+    )
+
+
+def _unreachable(plan: Plan, machine: Machine, previous: Lock | None) -> str | None:
+    """Return the sources that did not answer when that cost the plan a candidate: a fact that the choice rests on."""
+    if previous is not None and not plan.candidates:  # the earlier lock's own plan
+        return previous.metadata.get(UNREACHABLE)
+    if not any(candidate.code == "source-unreachable" for candidate in plan.candidates):
+        return None
+    return ",".join(sorted({source.name for source in machine.sources if machine.answers(source.name) is False}))
+
+
+def _metadata(
+    plan: Plan, target: pypi_part.Target, conda: conda_part.CondaSolution, machine: Machine, options: LockOptions
+) -> dict[str, str]:
     bare = dataclasses.replace(plan, candidates=())
     known = {
         "provision-version": __version__,
@@ -237,6 +300,9 @@ def _metadata(plan: Plan, target: pypi_part.Target, conda: conda_part.CondaSolut
         "provision-python": plan.python,
         "provision-cuda": plan.cuda,
         "provision-snapshot": conda.snapshot_date,
+        "provision-exclude-newer": options.exclude_newer.isoformat() if options.exclude_newer else None,
+        UNREACHABLE: _unreachable(plan, machine, options.previous),
+        REQUEST: recorded(options.request),
         "provision-plan-digest": codec.digest(bare),
         "provision-plan": json.dumps(codec.to_builtins(bare), separators=(",", ":"), sort_keys=True),
     }

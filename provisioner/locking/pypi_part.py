@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from provisioner import download, indexes
@@ -73,7 +73,7 @@ def _answer(question: Question) -> Answer:
             wanted = (*question.requirements, *(name for name in family if name not in named))
             found = answer(replace(question, requirements=wanted, from_index=tuple(family)))
     except NoRoute as error:
-        if nearest := _nearest(question, error.why or ""):
+        if nearest := [*_nearest(question, error.why or ""), *_nearest_day(question)]:
             raise NoRoute(error.what, why=error.why, hints=[*nearest, *error.hints], code=error.code) from error
         raise
     return found
@@ -93,6 +93,26 @@ def _nearest(question: Question, said: str) -> list[str]:
         if version is not None:
             hints.append(f"{_name(text)} {version} goes with all the rest; {text} does not")
     return hints
+
+
+def _nearest_day(question: Question) -> list[str]:
+    """Return, where the date is what forbids, a day from which on everything that is pinned is there: tried, not guessed."""
+    if question.exclude_newer is None:
+        return []
+    pinned = {_name(text) for text in question.requirements if text != _name(text)}
+    try:
+        rows = [row for row in answer(replace(question, exclude_newer=None)).packages if row["name"] in pinned]
+        last, name, version = max((_published(row), row["name"], row.get("version", "")) for row in rows)
+        day = (datetime.fromisoformat(last[:10]) + timedelta(days=1)).replace(tzinfo=timezone.utc)
+        answer(replace(question, exclude_newer=day))
+    except (ProvisionError, ValueError):
+        return ["leave --exclude-newer out, or name a later day"]
+    return [f"--exclude-newer {day:%Y-%m-%d} goes: {name} {version}, the newest of what is wanted, came on {last[:10]}"]
+
+
+def _published(row: dict[str, Any]) -> str:
+    """Return when the first file of a chosen version came (ISO), "" where the index does not say."""
+    return min((str(wheel["upload-time"]) for wheel in row.get("wheels", ()) if "upload-time" in wheel), default="")
 
 
 def _name(requirement: str) -> str:

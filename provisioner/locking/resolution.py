@@ -187,27 +187,73 @@ _UNREACHABLE = re.compile(
     r"|network was disabled",
     re.IGNORECASE,
 )
+_UNSOLVABLE = re.compile(r"no solution found|unsatisfiable|conflicting (?:urls|requirements)", re.IGNORECASE)
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_FOREIGN_HINT = re.compile(
+    r"^hint: .*(?:exclude-newer-package|--prerelease|--python-version|--no-build).*(?:\n(?!\n).*)*\n?", re.MULTILINE
+)
+"""uv's advice that names options of its own, which do nothing here."""
 
 
 def _succeeded(result: process.Result, question: Question) -> None:
-    """Turn uv's message into ours: unreachable (exit 4), or unsatisfiable with uv's reason (exit 3)."""
+    """Turn uv's message into ours: unsatisfiable with uv's reason (exit 3), or an index that gives no answer that serves (exit 4)."""
     if result.ok:
         return
     said = (result.err or result.out).strip()
-    if result.timed_out or unreachable(said):
-        asked = [place for place in (question.settings.url, question.index_url) if place]
-        hosts = [urlsplit(place).hostname or place for place in asked]
+    if _FULL.search(said):
+        raise full_disk(said, str(paths.cache_dir()))
+    if download.offline.get() and not question.settings.no_index:
         raise SourceUnreachable(
-            f"the package index does not answer: {next((host for host in hosts if host in said), hosts[0])}",
-            why=said.rsplit("Caused by:", 1)[-1].strip().splitlines()[0] if said else f"no answer within {RESOLVE_SECONDS:.0f} s",
-            hints=["check the network and HTTPS_PROXY", "or use a mirror: --mirror NAME, `pip config set global.index-url URL`"],
-            code="index-unreachable",
+            "what the package index says about these packages is not at hand, and --offline forbids asking it",
+            why=_innermost(said),
+            hints=[
+                "run the same command once without --offline: its answers are kept",
+                "or carry a bundle: provision bundle LOCK -o FILE.tar",
+            ],
+            code="offline",
         )
-    if "no space left" in said.lower():
-        raise full_disk(said)
+    if result.timed_out or unreachable(said) or not _UNSOLVABLE.search(said):
+        raise _no_answer(said, question)
+    _check_index(question)
     raise NoRoute(
         "the packages cannot be installed together",
-        why=said,
+        why=_FOREIGN_HINT.sub("", said).strip(),
         hints=["loosen the pin named above, or leave out the --with package that causes it"],
         code="unsolvable",
     )
+
+
+def _no_answer(said: str, question: Question) -> SourceUnreachable:
+    asked = [place for place in (question.settings.url, question.index_url) if place]
+    hosts = [urlsplit(place).hostname or place for place in asked]
+    return SourceUnreachable(
+        f"the package index does not answer: {next((host for host in hosts if host in said), hosts[0])}",
+        why=_innermost(said) if said else f"no answer within {RESOLVE_SECONDS:.0f} s",
+        hints=["check the network and HTTPS_PROXY", "or use a mirror: --mirror NAME, `pip config set global.index-url URL`"],
+        code="index-unreachable",
+    )
+
+
+def _check_index(question: Question) -> None:
+    """Raise `SourceUnreachable` when what answers at the index's address lists no files: a login page, a web site, a wrong path."""
+    url = question.settings.url.rstrip("/")
+    if question.settings.no_index or urlsplit(url).scheme not in ("http", "https") or not question.requirements:
+        return
+    project = re.split(r"[^A-Za-z0-9._-]", question.requirements[0])[0].replace("_", "-").lower()
+    found = download.get_answer(f"{url}/{project}/", accept=(200, 404))
+    if found.status == 200 and not re.search(r'<a\s|^\s*\{.*"files"', found.text, re.IGNORECASE | re.DOTALL):
+        raise SourceUnreachable(
+            f"what answers at {download.redact(url)} is no package index",
+            why=f"its page of {project} lists no files: a login page of the network, or an address that lacks /simple",
+            hints=[
+                f"open {download.redact(url)}/{project}/ in a browser",
+                "then set the right one: `pip config set global.index-url URL`",
+            ],
+            code="not-an-index",
+        )
+
+
+def _innermost(said: str) -> str:
+    """Return the first line of the last cause that uv gives, without credentials."""
+    last = re.split(r"caused by:|cause:", said, flags=re.IGNORECASE)[-1].strip()
+    return re.sub(r"://[^/@\s]+@", "://", last.splitlines()[0] if last else said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 MAIN = "main"
@@ -12,6 +13,12 @@ TOOLCHAIN = "toolchain"
 
 SOURCE = "source"
 """The category of what is compiled here: flash-attn's sdist. Its wheel replaces it once it exists."""
+
+
+def build_of(filename: str) -> str | None:
+    """Return the build string of a conda package's file name, NAME-VERSION-BUILD; None for another file."""
+    match = re.search(r"-[^-/]+-([^-/]+)\.(?:conda|tar\.bz2)$", filename)
+    return match[1] if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,16 @@ class LockedPackage:
         from urllib.parse import unquote, urlsplit
 
         return unquote(urlsplit(self.url).path.rsplit("/", 1)[-1])
+
+    @property
+    def stated_version(self) -> str:
+        """The version that a wheel's name states, with its local label (flash-attn's release wheels add one); else ``version``."""
+        from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+        try:
+            return str(parse_wheel_filename(self.filename)[1])
+        except InvalidWheelFilename:
+            return self.version
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -25,7 +26,8 @@ def probe_sources(endpoints: Sequence[Source], *, timeout: float) -> tuple[Sourc
     def ask(index: int, endpoint: Source) -> None:
         answers[index] = _ask(endpoint, timeout, offline=offline)
 
-    threads = [threading.Thread(target=ask, args=pair, daemon=True) for pair in enumerate(endpoints)]
+    # a context for each thread: what is set for this run (passwords) is not seen in a new thread
+    threads = [threading.Thread(target=copy_context().run, args=(ask, *pair), daemon=True) for pair in enumerate(endpoints)]
     deadline = time.monotonic() + timeout + 0.5
     for thread in threads:
         thread.start()

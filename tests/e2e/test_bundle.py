@@ -152,3 +152,24 @@ def test_a_host_without_the_python_is_told_so_before_anything_is_made(world: Wor
     assert f"no Python {PYTHON}" in run.stderr
     assert "--backend conda" in run.stderr
     assert_nothing_was_left(world, "bare")
+
+
+def test_an_index_with_a_password_serves_lock_and_bundle_and_the_password_stays_out_of_both(world: World) -> None:
+    lock, bundle = world.home / "guarded-lock.yml", world.home / "guarded"
+    guarded = {"UV_DEFAULT_INDEX": world.environ["UV_DEFAULT_INDEX"].replace("://", "://me:s%40cret@")}
+    world.server.password = "s@cret"
+    try:
+        refused = world.provision("lock", *A100, "--backend", "venv", "-o", str(lock))
+        assert refused.returncode == 4, refused.stderr
+        assert "netrc" in refused.stderr
+        assert world.provision("lock", *A100, "--backend", "venv", "-o", str(lock), **guarded).returncode == 0
+        run = world.provision("bundle", str(lock), "-o", str(bundle), **guarded)
+        assert run.returncode == 0, run.stderr
+        without = world.provision("bundle", str(lock), "-o", str(world.home / "unguarded"))
+        assert without.returncode == 4, without.stderr
+        assert "netrc" in without.stderr
+    finally:
+        world.server.password = None
+    written = [lock, *(path for path in bundle.rglob("*") if path.suffix in (".json", ".yml"))]
+    assert len(written) == 3
+    assert not any("cret" in path.read_text() for path in written)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from provisioner.download import file_sha256
 from tests.conda_channel import PLATFORM, add_package, make_channel
 from tests.distributions import make_wheel
 from tests.e2e.world import TAG, World, make_world
-from tests.servers import write_index
+from tests.servers import write_dated_index, write_index
 
 pytestmark = pytest.mark.integration
 
@@ -137,15 +138,156 @@ def test_a_lock_is_checked_against_itself_the_plan_and_the_machine(world: World,
     assert len(world.server.requests) == asked, "no network"
 
 
-def test_a_lock_is_judged_by_the_sources_that_answer_today_as_it_was_made(world: World, tmp_path: Path) -> None:
-    path = lock(world, tmp_path / "conda-lock.yml")
+def test_a_lock_that_was_asked_for_with_wishes_is_still_right_and_keeps_them_when_a_package_moves(
+    world: World, tmp_path: Path
+) -> None:
+    """Without a record of what was asked for, a check would find fault with it, and an update would drop it."""
+    make_wheel(world.root / "files", "rich", "13.0")
+    write_dated_index(world.root, {"": "2026-01-01"})
+    path = lock(world, tmp_path / "conda-lock.yml", "--with", "rich<14", "--torch", "2.7.1", "--exclude-newer", "2026-02-01")
+    whole = world.provision("lock", "--check", str(path), *A100)
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    before = path.read_text()
+    make_wheel(world.root / "files", "transformers", "99.0")
+    write_dated_index(world.root, {"transformers-99.0": "2026-03-01", "": "2026-01-01"})
+    document = world.document("lock", *A100, "--update", "transformers", "-o", str(path))
+    assert document["changes"] == []
+    assert path.read_text() == before, "nothing newer is there for the lock's day: not a byte moves"
+    (change,) = world.document("lock", *A100, "--update", "transformers", "-o", str(path), "--exclude-newer", "2026-04-01")[
+        "changes"
+    ][1:]
+    assert (change["name"], change["new"]) == ("transformers", "99.0")
+    world.document("lock", *A100, "--update", "torch", "-o", str(path))
+    assert "name: rich\n" in path.read_text()
     assert world.provision("lock", "--check", str(path), *A100).returncode == 0
-    silent = world.environ["PROVISION_MIRRORS"].replace(
-        f"https://github.com={world.server.url}", "https://github.com=http://127.0.0.1:9"
-    )
-    run = world.provision("lock", "--check", str(path), *A100, PROVISION_MIRRORS=silent)
-    assert run.returncode == 1, "the release wheel could not be chosen now"
-    assert "plan-drift" in run.stdout
+    for page in (world.root / "simple").glob("*/index.json"):
+        page.unlink()
+    (world.root / "files/transformers-99.0-py3-none-any.whl").unlink()
+
+
+def test_a_conda_package_moves_on_the_locks_own_channel_and_the_wheels_stay(world: World, tmp_path: Path) -> None:
+    channel = make_channel(world.root / "moving")
+    add_package(channel, "gcc_linux-64", "14.4.0", {"bin/cc": (b"", 0o755)})
+    path = lock(world, tmp_path / "conda-lock.yml", "--backend", "conda", "--channel", f"{world.server.url}/moving")
+    for name, version in (("gcc_linux-64", "14.5.0"), ("ninja", "99.0")):
+        add_package(channel, name, version, {f"bin/{name}": (b"", 0o755)})
+    (row,) = world.document("lock", *A100, "--update", "gcc_linux-64", "-o", str(path))["changes"]
+    assert (row["what"], row["name"], row["old"], row["new"]) == ("conda", "gcc_linux-64", "14.4.0", "14.5.0")
+    assert f"url: {world.server.url}/moving" in path.read_text()
+    near = world.provision("lock", *A100, "--update", "transfomers", "-o", str(path))
+    assert near.returncode == 2
+    assert "did you mean transformers?" in near.stderr
+
+
+def test_the_target_that_cannot_be_locked_is_named(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "conda-lock.yml"
+    words = ("--gpu-class", "sm_80", "--gpu-class", "sm_61", "--driver", "550.54.15", "--python", PYTHON)
+    run = world.provision("lock", *words, "-o", str(path))
+    assert run.returncode == 3, run.stdout + run.stderr
+    assert "for linux-64+sm_61: " in run.stderr
+    assert not path.exists()
+
+
+def test_a_lock_made_while_a_source_did_not_answer_is_judged_so(world: World, tmp_path: Path) -> None:
+    """The choice rested on that: here the wheel's server is gone, so the plan is another one, without flash-attn."""
+    page = world.root / "Dao-AILab/flash-attention/releases/index.html"
+    text = page.read_text()
+    page.unlink()
+    needs = {"nvidia-cuda-runtime-cu12": "12.8.90", "triton": "3.6.0", "xformers": "0.0.35"}
+    made = [make_wheel(world.root / "files", name, version) for name, version in needs.items()]
+    requires = ["nvidia-cuda-runtime-cu12==12.8.90", "triton==3.6.0"]
+    made.append(make_wheel(world.root / "files", "torch", "2.10.0", tag=f"{TAG}-{TAG}-manylinux_2_28_x86_64", requires=requires))
+    write_index(world.root)
+    try:
+        path = lock(world, tmp_path / "conda-lock.yml", "--no-build")
+    finally:
+        page.write_text(text)
+        for wheel in made:
+            wheel.unlink()
+        write_index(world.root)
+    content = yaml.safe_load(path.read_text())
+    assert "releases" in content["metadata"]["custom_metadata"]["provision-unreachable"]
+    run = world.provision("lock", "--check", str(path), *A100)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "releases" in run.stdout
+
+
+def test_locks_of_other_tools_are_checked_compared_and_converted(world: World, tmp_path: Path) -> None:
+    path = lock(world, tmp_path / "conda-lock.yml", "--format", "pixi.lock", "--format", "cyclonedx")
+    assert json.loads((tmp_path / "linux-64.cdx.json").read_text())["bomFormat"] == "CycloneDX"
+    pixi = tmp_path / "pixi.lock"
+    checked = world.provision("lock", "--check", str(pixi), *A100)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "made by pixi" in checked.stdout
+    assert world.document("lock", "--diff", str(path), str(pixi))["changes"] == []
+    content = yaml.safe_load(path.read_text())
+    del content["metadata"]["custom_metadata"]
+    for row in content["package"]:
+        row.pop("build", None)  # conda-lock before 4.0 writes none
+    theirs = tmp_path / "theirs-lock.yml"
+    theirs.write_text(yaml.safe_dump(content))
+    checked = world.provision("lock", "--check", str(theirs), *A100, "--json")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert json.loads(checked.stdout)["lock"]["made_by"] == "conda-lock"
+    assert world.provision("lock", "--from", str(theirs), "--format", "environment.yml").returncode == 0
+    assert "=None" not in (tmp_path / "environment-linux-64.yml").read_text()
+    content["package"] = [row for row in content["package"] if row["name"] != "libzlib"]
+    theirs.write_text(yaml.safe_dump(content))
+    broken = world.provision("lock", "--check", str(theirs), *A100)
+    assert broken.returncode == 1
+    assert "libzlib" in broken.stdout
+    assert "lock again with conda-lock" in broken.stdout
+    assert world.provision("lock", *A100, "--update", "torch", "-o", str(theirs)).returncode == 2
+
+
+def test_a_file_that_is_no_lock_is_refused_with_the_line_and_what_to_type(world: World, tmp_path: Path) -> None:
+    path = lock(world, tmp_path / "conda-lock.yml")
+    cut = tmp_path / "cut-lock.yml"
+    cut.write_text(path.read_text().partition("sha256: ")[0] + "sha")
+    wrong = tmp_path / "wrong-lock.yml"
+    text = path.read_text()
+    wrong.write_text(text.replace("sha256: ", "sha256: x", 1))
+    for place, said in ((cut, "line "), (wrong, "its sha256 is none"), (tmp_path, "is a folder")):
+        for words in (("--check", str(place)), ("--diff", str(path), str(place)), ("--from", str(place), "--format", "pylock")):
+            run = world.provision("lock", *words)
+            assert run.returncode == 2, run.stdout + run.stderr
+            assert said in run.stderr
+            assert "next:" in run.stderr
+            assert "Traceback" not in run.stderr
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anybody_is_asked(world: World, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    asked = len(world.server.requests)
+    for place in (tmp_path, tmp_path / "file/conda-lock.yml"):
+        run = world.provision("lock", *A100, "-o", str(place))
+        assert run.returncode == 2, run.stdout + run.stderr
+        assert "cannot use" in run.stderr
+    assert len(world.server.requests) == asked
+    piped = world.provision("lock", *A100, "-q", "-o", "/dev/stdout")
+    assert piped.returncode == 0, piped.stderr
+    assert yaml.safe_load(piped.stdout)["version"] == 1
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_channel_that_dies_half_way_is_replaced_by_the_snapshot_and_a_named_one_is_an_error(
+    world: World, tmp_path: Path
+) -> None:
+    dying = world.root / "dying/conda-forge"
+    for subdir in ("linux-64", "noarch"):
+        (dying / subdir).mkdir(parents=True, exist_ok=True)
+        (dying / subdir / "repodata.json").write_text('{"info": {}, "packages": {')
+    path = tmp_path / "conda-lock.yml"
+    mirrors = world.environ["PROVISION_MIRRORS"].replace(f"{world.server.url}/conda", f"{world.server.url}/dying")
+    run = world.provision("lock", *A100, "-o", str(path), PROVISION_MIRRORS=mirrors)
+    assert run.returncode == 0, run.stderr
+    assert "cannot be read" in run.stderr
+    assert "embedded snapshot" in run.stderr
+    assert "provision-snapshot" in path.read_text()
+    path.unlink()
+    run = world.provision("lock", *A100, "-o", str(path), "--channel", f"{world.server.url}/dying/conda-forge")
+    assert run.returncode == 4, run.stdout + run.stderr
+    assert not path.exists()
 
 
 @pytest.mark.slow
@@ -225,6 +367,25 @@ def test_a_torch_outside_of_what_unsloth_takes_names_both_and_what_would_go(worl
     assert "unsloth-zoo" in run.stderr
     assert "unsloth-zoo 2026.10.9 goes with all the rest" in run.stderr
     assert not path.exists()
+
+
+@pytest.mark.parametrize("backend", ["conda", "venv"])
+def test_a_changed_snapshot_is_exit_5_and_nothing_is_made(world: World, tmp_path: Path, repository: Path, backend: str) -> None:
+    """On a copy of the program, whose snapshot somebody changed by a byte."""
+    for name in ("provisioner", "recipes"):
+        shutil.copytree(repository / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "provisioner/locking/snapshot_data/noarch.json.gz").open("ab") as file:
+        file.write(b"x")
+    path = tmp_path / "conda-lock.yml"
+    environ = {**world.environ, "PROVISION_DATA_DIR": str(tmp_path / "data")}
+    commands = [["lock", "-o", str(path)], *([["create", "evil"]] if backend == "venv" else [])]
+    for words in commands:
+        command = [sys.executable, "-m", "provisioner", *words, *A100, "--backend", backend]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environ)
+        assert run.returncode == 5, run.stdout + run.stderr
+        assert "noarch.json.gz" in run.stderr
+    assert not path.exists()
+    assert not (tmp_path / "data/envs").exists()
 
 
 def test_an_unknown_mirror_lists_the_known_ones(world: World) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from provisioner import download, kept_answers
-from provisioner.errors import NoRoute
+from provisioner.errors import NoRoute, SourceUnreachable
 from provisioner.indexes import IndexSettings, flat_torch_index
 from provisioner.locking.pypi_part import Target, resolve
 from provisioner.locking.resolution import read_annotations
 from tests.distributions import make_wheel
-from tests.servers import FileServer, serve, write_index
+from tests.servers import FileServer, serve, write_dated_index, write_index
 
 TARGET = Target("3.12", "x86_64", "2.31")
 
@@ -151,3 +152,79 @@ def test_a_torch_without_wheels_for_the_python_is_named_with_one_that_has_them(t
         resolve(["torch==2.4"], TARGET, settings)
     assert "cp312" in (caught.value.why or "")
     assert caught.value.hints[0].startswith("torch 2.9 goes")
+
+
+@pytest.mark.integration
+def test_a_day_that_is_too_early_is_answered_with_one_that_goes(tmp_path: Path) -> None:
+    """Packages that nobody pins may be as old as the day; the newest of what is pinned decides."""
+    for name, version in (("torch", "2.12"), ("torch", "2.13"), ("numpy", "1.0"), ("numpy", "2.0")):
+        make_wheel(tmp_path / "files", name, version)
+    write_dated_index(
+        tmp_path, {"torch-2.12": "2026-03-01", "torch": "2026-07-08", "numpy-1": "2025-01-01", "numpy": "2026-11-01"}
+    )
+    with serve(tmp_path) as server:
+        settings = IndexSettings("pip", f"{server.url}/simple")
+
+        def locked(*requirements: str, day: str) -> list[str]:
+            date = datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
+            return [package.version for package in resolve(requirements, TARGET, settings, exclude_newer=date)]
+
+        assert locked("torch", "numpy", day="2026-04-01") == ["1.0", "2.12"]
+        with pytest.raises(NoRoute) as caught:
+            locked("torch==2.13", "numpy", day="2026-04-01")
+        assert (
+            "--exclude-newer 2026-07-09 goes: torch 2.13, the newest of what is wanted, came on 2026-07-08" in caught.value.hints
+        )
+        assert "exclude-newer-package" not in (caught.value.why or ""), "an option of uv's, which provision has not"
+        assert locked("torch==2.13", "numpy", day="2026-07-09") == ["1.0", "2.13"]
+        with pytest.raises(NoRoute) as never:
+            locked("torch==3", day="2026-04-01")
+    assert not any("goes" in hint and "--exclude-newer" in hint for hint in never.value.hints)
+
+
+@pytest.mark.integration
+def test_a_login_page_is_not_taken_for_an_index_that_lacks_the_package(tmp_path: Path) -> None:
+    (tmp_path / "simple/app").mkdir(parents=True)
+    (tmp_path / "simple/app/index.html").write_text("<html><body>Welcome to the hotel. Please log in.</body></html>")
+    with serve(tmp_path) as server, pytest.raises(SourceUnreachable) as caught:
+        resolve(["app"], TARGET, IndexSettings("pip", f"{server.url}/simple"))
+    assert (caught.value.exit_code, caught.value.code) == (4, "not-an-index")
+    assert "127.0.0.1" in caught.value.what
+
+
+@pytest.mark.integration
+def test_an_index_that_fails_half_way_is_no_conflict_of_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with index(tmp_path, app_1_0=["lib"], lib_1_0=[]) as (_, settings):
+        (tmp_path / "simple/lib/index.html").unlink()
+        (tmp_path / "simple/lib/index.json").write_text("{")
+        with pytest.raises(SourceUnreachable) as caught:
+            resolve(["app"], TARGET, settings)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.integration
+def test_offline_with_nothing_at_hand_says_so_and_blames_no_package(tmp_path: Path) -> None:
+    with index(tmp_path, app_1_0=[]) as (_, settings):
+        token = download.offline.set(True)
+        try:
+            with pytest.raises(SourceUnreachable) as caught:
+                resolve(["app"], TARGET, settings)
+        finally:
+            download.offline.reset(token)
+    assert (caught.value.exit_code, caught.value.code) == (4, "offline")
+
+
+@pytest.mark.integration
+def test_a_cache_without_space_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from provisioner import process
+    from provisioner.errors import of_os_error
+    from provisioner.locking import resolution
+
+    said = "error: Failed to write to the client cache\n  Caused by: No space left on device (os error 28)"
+    monkeypatch.setattr(resolution, "run_uv", lambda *words, **more: process.Result(("uv",), 2, "", said, 0.1))
+    with pytest.raises(OSError) as caught:
+        resolve(["app"], TARGET, IndexSettings("pip", "http://127.0.0.1:9/simple"))
+    refused = of_os_error(caught.value)
+    assert refused is not None
+    assert (refused.exit_code, refused.code) == (3, "disk-or-tmp-full")
