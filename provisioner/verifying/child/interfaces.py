@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from provisioner.verifying.child.cases import Case
+from provisioner.verifying.child.cases import CACHES, Case
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
     parameters = inspect.signature(function).parameters
     names = {"block_table" if name == "page_table" else name for name in parameters}
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        names |= {"window_size", "softcap", "alibi_slopes", "dropout_p", "block_table", "num_splits"}
+        names |= {"window_size", "softcap", "alibi_slopes", "dropout_p", "softmax_scale", "num_splits", *CACHES.values()}
     return names
 
 
@@ -200,6 +200,7 @@ def call(interface: Interface, case: Case, q: Any, k: Any, v: Any, slopes: Any) 
     options: dict[str, Any] = {"causal": case.causal}
     for name, value in (
         ("window_size", case.window), ("softcap", case.softcap), ("alibi_slopes", slopes), ("dropout_p", case.dropout),
+        ("softmax_scale", case.scale),
     ):  # fmt: skip
         if name in case.needs or (name == "dropout_p" and interface.generation == 1):
             options[name] = value
@@ -212,6 +213,8 @@ def call(interface: Interface, case: Case, q: Any, k: Any, v: Any, slopes: Any) 
 
 def _fixed(function: Callable[..., Any], case: Case, q: Any, k: Any, v: Any) -> Any:
     q, k, v = (x.reshape(len(case.lengths), -1, *x.shape[1:]) for x in (q, k, v))
+    if case.strided:
+        q, k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
     if case.call == "qkvpacked":
         return function(torch.stack([q, k, v], 2))
     if case.call == "kvpacked":
