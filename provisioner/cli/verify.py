@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from provisioner.cli.options import environments_beginning, speaking
 from provisioner.errors import VerificationFailed
 
 if TYPE_CHECKING:
+    from provisioner.environments.store import Environment
     from provisioner.verifying.receipt import Check, Receipt
 
 
@@ -44,14 +45,19 @@ def command(
     output: Output,
     offline: bool,
     yes: bool,
-) -> None:
-    """Prove an environment: imports, attention against float64, refusals, speed, on every visible GPU. Exit 7 when a check fails."""
+) -> int:
+    """Prove the environment NAME, or the one that is active: imports, attention against float64, refusals, speed, on every visible GPU.
+
+    Exit 7 when a check fails. The receipt of a NAME is kept in its manifest.
+    """
     from provisioner import paths
+    from provisioner.cli.console import show_error
     from provisioner.codec import to_json
+    from provisioner.environments import activation, proof
     from provisioner.verifying.expectation import Expectation
     from provisioner.verifying.verify import verify
 
-    interpreter = choose_python(name, python)
+    environment, interpreter = choose(name, python)
     with output.progress():
         receipt = verify(
             interpreter,
@@ -59,29 +65,49 @@ def command(
             mode=mode,
             timeout=timeout,
             check_seconds=check_timeout,
+            environment=activation.entered(environment.prefix, environment.manifest.plan, os.environ) if environment else None,
             speed=speed,
         )
     if receipt_file is not None:
         paths.write_atomic(receipt_file, to_json(receipt))
+    if environment is not None:
+        proof.keep(environment, receipt)
+    error = None if receipt.passed else failure(receipt, f"provision doctor {name or f'--python {interpreter}'}")
     if output.as_json:
-        output.document(receipt=receipt, passed=receipt.passed)
-    else:
+        output.document(receipt=receipt, passed=receipt.passed, error=error.to_dict() if error else None)
+    elif not output.quiet:
+        output.say(str(interpreter))
         show(receipt, output)
-    if not receipt.passed:
-        raise failure(receipt)
+    if error is None:
+        return 0
+    show_error(error, as_json=False)  # the document holds it already
+    return error.exit_code
 
 
-def choose_python(name: str | None, python: Path | None) -> Path:
-    """Return the interpreter that is meant: ``python``, else that of the environment ``name``, else this one."""
+def choose(name: str | None, python: Path | None) -> tuple[Environment | None, Path]:
+    """Return the environment called ``name``, if given, and the interpreter: its own, ``python``, or that of the active environment.
+
+    Raise `UsageError` when both or neither are there.
+    """
     from provisioner.environments import store
+    from provisioner.environments.names import check_name
+    from provisioner.errors import UsageError
+    from provisioner.machine.interpreter import default_python
+    from provisioner.machine.system import LiveSystem
 
-    if python is not None:
-        return python
-    return store.find(name).python if name is not None else Path(sys.executable)
+    if name is not None and python is not None:
+        raise UsageError("give NAME or --python, not both")
+    if name is not None:
+        environment = store.find(check_name(name))
+        return environment, environment.python
+    active = python or default_python(LiveSystem())
+    if active is None:
+        raise UsageError("no Python is active", hints=["name an environment, or --python PATH"], code="no-python")
+    return None, Path(active)
 
 
-def failure(receipt: Receipt) -> VerificationFailed:
-    """Return the error that a failed receipt ends in; its code is that of the first failed check."""
+def failure(receipt: Receipt, next_command: str) -> VerificationFailed:
+    """Return the error that a failed receipt ends in; its code is that of the first failed check, its hint ``next_command``."""
     from provisioner.verifying.receipt import Outcome
 
     failed = [check for check in receipt.checks if check.outcome is Outcome.FAILED]
@@ -89,7 +115,7 @@ def failure(receipt: Receipt) -> VerificationFailed:
     return VerificationFailed(
         f"{len(failed)} of {len(receipt.checks)} checks failed, first: {first.name}",
         why=first.detail or None,
-        hints=["provision doctor"],
+        hints=[next_command],
         code=first.code,
         details={"codes": sorted({check.code for check in failed if check.code})},
     )

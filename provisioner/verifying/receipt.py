@@ -31,6 +31,16 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """One child: what it did, for which GPU, and its seconds; ``loading`` are those until its first check (Python, torch, the driver)."""
+
+    name: str
+    seconds: float
+    loading: float
+    device: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """The proof of an environment. ``made_at`` is UTC, ISO 8601; ``versions`` maps distribution names to versions.
 
@@ -50,8 +60,28 @@ class Receipt:
     digests: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = ()
 
     @property
     def passed(self) -> bool:
         """True when no check failed."""
         return all(check.outcome is not Outcome.FAILED for check in self.checks)
+
+    @property
+    def computed(self) -> bool:
+        """True when attention was really computed, and not only imported."""
+        return any(check.error is not None for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """``no`` when a check failed, ``yes`` when attention was computed and right, else ``imports only``."""
+        if not self.passed:
+            return "no"
+        return "yes" if self.computed else "imports only"
+
+    @property
+    def seconds_after_imports(self) -> float:
+        """The seconds that were neither loading nor spent in checks that import a package."""
+        loading = sum(stage.loading for stage in self.stages)
+        imports = sum(check.seconds or 0.0 for check in self.checks if check.name.startswith("import "))
+        return max(0.0, self.seconds - loading - imports)

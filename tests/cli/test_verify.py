@@ -31,7 +31,7 @@ RECEIPT = Receipt(
 
 
 def test_a_failed_receipt_ends_in_exit_7_with_the_code_of_the_first_fault() -> None:
-    error = failure(RECEIPT)
+    error = failure(RECEIPT, "provision doctor NAME")
     assert (error.exit_code, error.code) == (7, "wrong-numbers")
 
 
