@@ -1,9 +1,8 @@
-"""``provision verify``: the proof of an environment, as a table of checks and a table of times."""
+"""``provision verify``: the proof of an environment."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from provisioner.errors import VerificationFailed
 
 if TYPE_CHECKING:
     from provisioner.environments.store import Environment
-    from provisioner.verifying.receipt import Check, Receipt
+    from provisioner.verifying.receipt import Receipt
 
 
 @click.command()
@@ -52,6 +51,7 @@ def command(
     """
     from provisioner import paths
     from provisioner.cli.console import show_error
+    from provisioner.cli.verify_text import show
     from provisioner.codec import to_json
     from provisioner.environments import activation, proof
     from provisioner.verifying.expectation import Expectation
@@ -107,85 +107,17 @@ def choose(name: str | None, python: Path | None) -> tuple[Environment | None, P
 
 
 def failure(receipt: Receipt, next_command: str) -> VerificationFailed:
-    """Return the error that a failed receipt ends in; its code is that of the first failed check, its hint ``next_command``."""
+    """Return the error that a failed receipt ends in: its code is the first failed check's, what that means and ``next_command`` its hints."""
+    from provisioner.verifying.failures import MEANING
     from provisioner.verifying.receipt import Outcome
 
     failed = [check for check in receipt.checks if check.outcome is Outcome.FAILED]
     first = failed[0]
+    meaning = MEANING.get(first.code or "")
     return VerificationFailed(
         f"{len(failed)} of {len(receipt.checks)} checks failed, first: {first.name}",
-        why=first.detail or None,
-        hints=[next_command],
+        why=first.told or None,
+        hints=[*([meaning] if meaning else []), next_command],
         code=first.code,
         details={"codes": sorted({check.code for check in failed if check.code})},
     )
-
-
-def show(receipt: Receipt, output: Output) -> None:
-    """Print the receipt for people: what runs where, the checks by group (each failed one in full), the times, the warnings."""
-    versions = ", ".join(f"{name} {version}" for name, version in receipt.versions.items())
-    output.say(f"{'; '.join(receipt.devices) or 'no GPU'}: {versions}")
-    if receipt.archs:
-        output.say(f"flash-attn has kernels for {', '.join(receipt.archs)}")
-    for library, path in receipt.attention.items():
-        output.say(f"{library} takes {path}")
-    _show_checks(receipt.checks, output)
-    _show_times(receipt, output)
-    for warning in receipt.warnings:
-        output.say(f"warning: {warning}")
-    output.say(f"{'passed' if receipt.passed else 'FAILED'} in {receipt.seconds:.0f} s ({receipt.mode})")
-
-
-def _show_checks(checks: tuple[Check, ...], output: Output) -> None:
-    from rich.table import Table
-
-    from provisioner.verifying.receipt import Outcome
-
-    table = Table("checks", "passed", "refused as expected", "skipped", "failed", "worst error / limit", box=None)
-    groups: dict[str, list[Check]] = {}
-    for check in checks:
-        groups.setdefault(_group(check), []).append(check)
-    for group, members in groups.items():
-        counts = Counter(check.outcome for check in members)
-        shown = [
-            str(counts[outcome] or "") for outcome in (Outcome.PASSED, Outcome.EXPECTED_REFUSAL, Outcome.SKIPPED, Outcome.FAILED)
-        ]
-        table.add_row(group, *shown, _worst(members))
-    output.console().print(table)
-    for check in checks:
-        if check.outcome is Outcome.FAILED:
-            numbers = f" error {check.error:.2e}, limit {check.limit:.2e}" if check.error is not None and check.limit else ""
-            output.say(f"failed [{check.code}] {check.name}:{numbers} {check.detail}".rstrip())
-
-
-def _group(check: Check) -> str:
-    """Name the row of a check: imports one by one, computed cases by family, call and device."""
-    where = "" if check.device is None else f" (GPU {check.device})"
-    family, colon, case = check.name.partition(": ")
-    return f"{family} {case.split()[0]}{where}" if colon and " " in case else check.name + where
-
-
-def _worst(members: list[Check]) -> str:
-    measured = [(check.error / check.limit, check) for check in members if check.error is not None and check.limit]
-    if not measured:
-        return ""
-    _, check = max(measured, key=lambda pair: pair[0])
-    return f"{check.error:.1e} / {check.limit:.1e}"
-
-
-def _show_times(receipt: Receipt, output: Output) -> None:
-    from rich.table import Table
-
-    from provisioner.verifying.speed_report import rows
-
-    measured = rows(receipt.timings)
-    if not measured:
-        return
-    names = list(dict.fromkeys(name for row in measured for name in row.times))
-    facts = receipt.timings[0]
-    title = f"flash-attn against SDPA on this GPU: ms (TFLOP/s), causal, {facts['dtype']}, head dim {facts['head_dim']}"
-    table = Table("GPU", "tokens", "pass", *names, title=title, title_justify="left", box=None)
-    for row in measured:
-        cells = [f"{row.times[name]:.3f} ({row.tflops[name]:.0f})" if name in row.times else "" for name in names]
-        table.add_row("" if row.device is None else str(row.device), str(row.seqlen), row.direction, *cells)
-    output.console().print(table)

@@ -51,7 +51,7 @@ def prove(python: Path, plan: Plan, *, gpu: bool, environment: Mapping[str, str]
     if failed:
         first = failed[0]
         raise VerificationFailed(
-            f"{first.name} failed: {first.detail}",
+            f"{first.name} failed: {first.told}",
             why=f"{len(failed)} of {len(receipt.checks)} checks failed; nothing was kept",
             hints=["keep it to look at: add --no-verify", "then find the cause: provision doctor NAME"],
             code=first.code or "verification-failed",

@@ -29,6 +29,15 @@ class Check:
     seconds: float | None = None
     device: int | None = None
 
+    @property
+    def told(self) -> str:
+        """What the check found, in words where it measured a deviation."""
+        if self.error is None or self.limit is None:
+            return self.detail
+        if self.detail.isidentifier():  # a tensor's name
+            return f"{self.detail} is off by {self.error:.1e} of its largest value, {self.limit:.1e} is allowed"
+        return f"{self.detail} (off by {self.error:.1e}, {self.limit:.1e} is allowed)"
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -42,7 +51,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The proof of an environment. ``made_at`` is UTC, ISO 8601; ``versions`` maps distribution names to versions.
+    """The proof of an environment. ``made_at`` is UTC, ISO 8601; ``versions`` maps distribution names to versions, ``digests`` extension
+    files to their sha256; ``machine`` holds ``python``, ``system``, ``libc`` and ``driver`` where known, nothing that names the machine.
 
     ``warnings`` are sentences about what works but is not as good as it could be.
 
@@ -60,6 +70,7 @@ class Receipt:
     digests: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
+    machine: dict[str, str] = field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
 
     @property

@@ -132,6 +132,7 @@ def verify(
         digests={path.name: _sha256(path) for path in extensions if path.is_file()},
         seconds=round(time.monotonic() - started, 2),
         warnings=slower_than_sdpa(timings),
+        machine=software.get("machine", {}),
         stages=tuple(_stage(run, index) for index, run in [*((None, run) for run in imports), *runs]),
     )
 

@@ -11,7 +11,8 @@ import pytest
 
 from provisioner.cli.app import _run
 from provisioner.cli.console import Output
-from provisioner.cli.verify import failure, show
+from provisioner.cli.verify import failure
+from provisioner.cli.verify_text import show
 from provisioner.codec import from_json, read_json, to_json
 from provisioner.environments import store
 from provisioner.environments.activation import entered
@@ -50,6 +51,23 @@ def test_the_text_names_the_failed_check_and_prints_the_table_of_times(capsys: p
     assert "failed [wrong-numbers] flash-attn 2: func fp16 d64 h4/4 n113" in text
     assert "flash-attn against SDPA on this GPU" in text
     assert "2.000" in text
+
+
+def test_the_text_says_how_far_off_what_the_code_means_and_how_to_read_a_case(capsys: pytest.CaptureFixture[str]) -> None:
+    many = tuple(replace(RECEIPT.checks[1], name=f"flash-attn 2: func fp16 d64 h4/4 n{n}") for n in range(9))
+    show(replace(RECEIPT, checks=(*many, Check("kernels on the GPU", Outcome.SKIPPED, "not run: import torch failed"))), Output())
+    text = capsys.readouterr().out
+    assert "dq is off by 2.0e-02 of its largest value, 1.0e-03 is allowed" in text
+    assert text.count("failed [wrong-numbers] flash-attn 2") == 5
+    assert "failed [wrong-numbers] 4 more" in text
+    assert "training with it goes wrong silently" in text
+    assert "d head dim, h query/key heads" in text
+    assert "skipped kernels on the GPU: not run: import torch failed" in text
+
+
+def test_what_only_imported_is_not_called_passed(capsys: pytest.CaptureFixture[str]) -> None:
+    show(replace(RECEIPT, checks=RECEIPT.checks[:1], timings=()), Output())
+    assert "no attention was computed" in capsys.readouterr().out
 
 
 def test_a_slower_flash_attn_is_a_warning_with_the_factor() -> None:

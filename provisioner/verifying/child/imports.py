@@ -6,7 +6,10 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import platform
+import re
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from provisioner.verifying.child.protocol import Ended, Reporter
@@ -31,7 +34,7 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
     Unsloth is imported here only where there is no GPU: elsewhere the finetuning stage does, and it takes 20 s (H100, 2026-11-25).
     Raise `Ended` when torch does not import, since all others would fail for it.
     """
-    reporter.emit("software", versions=_versions(), extensions=_extensions(), provenance=_provenance())
+    reporter.emit("software", versions=_versions(), extensions=_extensions(), provenance=_provenance(), machine=_machine())
     modules = [name for name in MODULES if name not in job["skip"] and (_there(name) or name in job["expect"]["imports"])]
     reporter.emit("plan", names=[f"import {name}" for name in modules if name != "unsloth"])
     devices = _report_devices(reporter) if "torch" in job["skip"] else []
@@ -45,6 +48,16 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
             if outcome["status"] == "raised":
                 raise Ended("torch does not import")
             devices = _report_devices(reporter)
+
+
+def _machine() -> dict[str, str]:
+    """Return what the numbers were made on: Python, system, C library, and the driver where the kernel states it (WSL's does not)."""
+    known = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    known["libc"] = " ".join(platform.libc_ver()).strip()
+    with suppress(OSError):
+        stated = re.search(r"\d{3}\.\d+(\.\d+)?", Path("/proc/driver/nvidia/version").read_text())
+        known["driver"] = stated[0] if stated else ""
+    return {name: value for name, value in known.items() if value}
 
 
 def _versions() -> dict[str, str]:
