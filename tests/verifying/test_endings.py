@@ -14,6 +14,7 @@ from provisioner.verifying.child_process import ChildRun, Job, run_child
 from provisioner.verifying.expectation import Expectation
 from provisioner.verifying.judging import judge
 from provisioner.verifying.receipt import Check, Outcome, Receipt
+from provisioner.verifying.verify import verify
 
 pytestmark = pytest.mark.integration
 
@@ -126,3 +127,18 @@ def test_nobodys_home_stands_in_a_detail(importing: Ending) -> None:
     _, check = importing(f"raise ImportError('{home}/env/lib/python3.12/site-packages/x.so and {home}/src/y.so: broken')")
     assert "somebody" not in check.detail
     assert "x.so and ~/src/y.so: broken" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [("raise OSError('libtorch_cpu.so: file too short')", "torch-import-broken"), ("import time; time.sleep(60)", "hang")],
+)
+def test_what_fails_because_torch_does_is_not_blamed(tmp_path: Path, source: str, code: str) -> None:
+    for module, text in {"torch": source, "flash_attn": "import torch", "triton": "import torch"}.items():
+        (tmp_path / module).mkdir()
+        (tmp_path / module / "__init__.py").write_text(text)
+    receipt = verify(Path(sys.executable), extra_paths=[tmp_path], timeout=3.0)
+    outcomes = {check.name: check.outcome for check in receipt.checks}
+    assert [(check.name, check.code) for check in receipt.checks if check.code] == [("import torch", code)]
+    assert outcomes["import flash_attn"] is outcomes["import triton"] is outcomes["kernels on the GPU"] is Outcome.SKIPPED
+    assert receipt.seconds < 15

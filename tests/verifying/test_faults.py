@@ -114,6 +114,11 @@ def test_a_right_attention_passes_and_its_refusals_are_passes(torch_python: Path
     assert any(check.error for check in measured), "errors are measured, not assumed"
     assert {str(row["implementation"]) for row in receipt.timings} >= {"flash-attn 2", "sdpa math"}
     assert receipt.attention["torch"].startswith("sdpa")
+    assert [(stage.name, 0 < stage.loading < stage.seconds) for stage in receipt.stages] == [
+        (name, True) for name in ("imports", "kernels", "libraries")
+    ]
+    assert 0 < receipt.seconds_after_imports < receipt.seconds
+    assert receipt.machine["python"].startswith("3.")
 
 
 def faults() -> list[ParameterSet]:

@@ -89,18 +89,20 @@ def _extensions() -> list[str]:
     return list(found)
 
 
-def _there(module: str) -> bool:
-    """Say whether the module's top-level package is there, importing nothing.
+def is_there(module: str) -> bool:
+    """Say whether a top-level module is there, importing nothing.
 
-    FA4 is a folder within ``flash_attn``: it is looked for by its distribution. Alone it leaves ``flash_attn`` without an
-    ``__init__.py``, as a half-removed flash-attn does; neither is flash-attn.
+    A folder without ``__init__.py`` is not: FA4 alone leaves ``flash_attn`` so, as a half-removed flash-attn does, and neither is flash-attn.
     """
-    if module == "flash_attn.cute":
-        return "flash-attn-4" in _versions()
     with suppress(ImportError, ValueError):
-        spec = importlib.util.find_spec(module.partition(".")[0])
+        spec = importlib.util.find_spec(module)
         return spec is not None and spec.origin is not None
     return False
+
+
+def _there(module: str) -> bool:
+    """Say whether a module of `MODULES` is there; FA4 is a folder within ``flash_attn``, so it is looked for by its distribution."""
+    return "flash-attn-4" in _versions() if module == "flash_attn.cute" else is_there(module.partition(".")[0])
 
 
 def _import(module: str) -> dict[str, Any]:

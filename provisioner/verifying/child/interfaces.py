@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from provisioner.verifying.child.cases import CACHES, Case
+from provisioner.verifying.child.imports import is_there
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,6 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
     return names
 
 
-def _is_there(module: str) -> bool:
-    """Say whether a package or module is there; a folder without ``__init__.py`` (FA4 alone leaves ``flash_attn`` so) is not."""
-    with suppress(ImportError, ValueError):
-        spec = importlib.util.find_spec(module)
-        return spec is not None and spec.origin is not None
-    return False
-
-
 def _version(distribution: str) -> str:
     """Return the version of a distribution: FA3's module states none and FA4's asks for a name that it is not installed under."""
     with suppress(importlib.metadata.PackageNotFoundError):
@@ -91,7 +83,7 @@ def _version(distribution: str) -> str:
 
 
 def _flash_attn() -> Interface | None:
-    if not _is_there("flash_attn"):
+    if not is_there("flash_attn"):
         return None
     package = importlib.import_module("flash_attn")
     version = str(getattr(package, "__version__", ""))
@@ -112,7 +104,7 @@ def _flash_attn() -> Interface | None:
 
 
 def _flash_attn_3() -> Interface | None:
-    if not _is_there("flash_attn_interface"):
+    if not is_there("flash_attn_interface"):
         return None
     module = importlib.import_module("flash_attn_interface")
     functions = {
@@ -185,7 +177,7 @@ def _xformers(*, optional: bool = False) -> Interface:
 
 def _xformers_runs(device: str) -> bool:
     """Say whether xformers is there and has an operator: built for another CUDA it imports and has none."""
-    if not _is_there("xformers"):
+    if not is_there("xformers"):
         return False
     sample = torch.zeros(1, 16, 1, 64, device=device, dtype=torch.float16)
     try:
