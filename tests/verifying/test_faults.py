@@ -85,7 +85,7 @@ TELLING = {
 """What the names of the failed cases match where only some can show the fault: a measure that fails others too would blame the innocent."""
 
 
-def run(python: Path, fault: str = "", *, paths: tuple[Path, ...] = STAND_INS, check_seconds: float = 20.0) -> Receipt:
+def run(python: Path, fault: str = "", *, paths: tuple[Path, ...] = STAND_INS, check_seconds: float = 60.0) -> Receipt:
     return verify(
         python,
         expectation=CLAIMED,
@@ -137,7 +137,7 @@ def test_a_planted_fault_is_caught_with_its_code(torch_python: Path, fault: str,
         "quick",
         "cpu",
         settle(CLAIMED, versions={}, provenance=None),
-        20.0,
+        60.0,
         paths=tuple(map(str, STAND_INS)),
         speed=False,
     )
