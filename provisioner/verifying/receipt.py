@@ -91,6 +91,12 @@ class Receipt:
         return "yes" if self.computed else "imports only"
 
     @property
+    def summary(self) -> str:
+        """How many checks it holds and what they took; that nothing was computed where that is so."""
+        ran = f"{len(self.checks)} checks in {self.seconds:.0f} s"
+        return ran if self.computed else f"{ran}, imports only: no attention was computed"
+
+    @property
     def seconds_after_imports(self) -> float:
         """The seconds that were neither loading nor spent in checks that import a package."""
         loading = sum(stage.loading for stage in self.stages)

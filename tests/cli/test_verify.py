@@ -66,7 +66,10 @@ def test_the_text_says_how_far_off_what_the_code_means_and_how_to_read_a_case(ca
 
 
 def test_what_only_imported_is_not_called_passed(capsys: pytest.CaptureFixture[str]) -> None:
-    show(replace(RECEIPT, checks=RECEIPT.checks[:1], timings=()), Output())
+    imported = replace(RECEIPT, checks=RECEIPT.checks[:1], timings=())
+    assert "imports only" in imported.summary
+    assert "imports only" not in RECEIPT.summary
+    show(imported, Output())
     assert "no attention was computed" in capsys.readouterr().out
 
 
