@@ -55,11 +55,13 @@ def run(
     env: Mapping[str, str] | None = None,
     input_text: str | None = None,
     on_line: Callable[[str], None] | None = None,
+    end_group: bool = False,
 ) -> Result:
     """Run ``argv`` to its end or for ``timeout`` seconds and return the `Result`.
 
     ``env`` replaces the environment entirely. ``on_line`` gets each line of stderr and stdout as it appears.
-    On a timeout or any exception (an interrupt too) the program's whole process group is ended first.
+    On a timeout or any exception (an interrupt too) the program's whole process group is ended first; with ``end_group`` also what a program
+    that ended by itself left running in it.
     """
     words = tuple(os.fspath(word) for word in argv)
     started = time.monotonic()
@@ -76,7 +78,7 @@ def run(
     except OSError as error:
         progress.detail(f"did not start: {shlex.join(words)}: {error}")
         return Result(words, None, "", str(error), time.monotonic() - started)
-    with _ended(child):
+    with _ended(child, end_group):
         streams, timed_out = _collect(child, input_text, started + timeout, on_line)
     out, err = (stream.decode("utf-8", "replace") for stream in streams)
     seconds = time.monotonic() - started
@@ -86,12 +88,15 @@ def run(
 
 
 @contextmanager
-def _ended(child: subprocess.Popen[bytes]) -> Iterator[None]:
+def _ended(child: subprocess.Popen[bytes], end_group: bool) -> Iterator[None]:
     try:
         yield
     finally:
         if child.poll() is None:
             stop(child)
+        elif end_group:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
         for pipe in (child.stdin, child.stdout, child.stderr):
             if pipe is not None:
                 with suppress(OSError):

@@ -184,7 +184,7 @@ def _report(
         output.say("dry run: nothing was made")
         return
     receipt = environment.manifest.receipt
-    proved = "not verified (--no-verify)" if receipt is None else f"{len(receipt.checks)} checks in {receipt.seconds:.0f} s"
+    proved = "not verified (--no-verify)" if receipt is None else receipt.summary
     output.say(f"{'environment':<13}{environment.prefix}")
     output.say(f"{'proof':<13}{proved}")
     output.say()

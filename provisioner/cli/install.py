@@ -88,7 +88,7 @@ def command(
         made = {"python": str(done.python), "wheel": str(done.wheel), "receipt": done.receipt} if done else None
         output.document(machine=machine, plan=replace(plan, candidates=()), installed=made)
     elif done is not None and not output.quiet:
-        proof = "not verified" if done.receipt is None else f"{len(done.receipt.checks)} checks in {done.receipt.seconds:.0f} s"
+        proof = "not verified" if done.receipt is None else done.receipt.summary
         output.say(f"{'installed':<13}{done.wheel.name}")
         output.say(f"{'proof':<13}{proof}")
 

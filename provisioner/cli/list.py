@@ -60,6 +60,6 @@ def _row(environment: Environment) -> tuple[str, ...]:
         plan.torch,
         plan.cuda or "-",
         plan.flash_attn.version if plan.flash_attn else f"- ({plan.attention})",
-        "not run" if receipt is None else "yes" if receipt.passed else "no",
+        "not run" if receipt is None else receipt.verdict,
         str(environment.prefix),
     )

@@ -7,8 +7,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from provisioner import process
 from provisioner.environments.store import Environment
 from provisioner.errors import UsageError
+from provisioner.planning.values import Plan
 
 SHELLS = ("bash", "zsh", "sh", "fish", "csh")
 
@@ -46,6 +48,24 @@ def command(environment: Environment, words: Sequence[str], base: Mapping[str, s
     if environment.manifest.backend != "conda":
         return list(words), changed
     return ["bash", "-c", f'{_conda_script(environment.prefix, "bash")}\nexec "$@"', "provision", *words], changed
+
+
+def entered(prefix: Path, plan: Plan, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that entering the environment in ``prefix`` sets or changes: the plan's, and what a conda prefix's scripts add.
+
+    Those of a prefix whose scripts fail are left out.
+    """
+    changed = {**base, "PATH": f"{prefix / 'bin'}:{base.get('PATH', '/usr/local/bin:/usr/bin:/bin')}", **plan.activation}
+    if plan.backend == "conda":
+        script = f"{_conda_script(prefix, 'bash')}\nprintf '{_MARK}'; env -0"
+        said = process.run(["bash", "-c", script], env=changed, timeout=60).out
+        lines = (line.partition("=") for line in said.rpartition(_MARK)[2].split("\0") if "=" in line)
+        changed |= {name: value for name, _, value in lines if name not in _SHELL_OWN}
+    return {name: value for name, value in changed.items() if base.get(name) != value}
+
+
+_MARK = "@entered@"
+_SHELL_OWN = ("_", "SHLVL", "PWD", "OLDPWD")
 
 
 def _conda_script(prefix: Path, shell: str) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner import __version__, download, process, progress
 from provisioner.environments import conda_backend, preflight, store, venv_backend
 from provisioner.environments.acceptance import accept_wheel
-from provisioner.environments.activation import write_activation_variables
+from provisioner.environments.activation import entered, write_activation_variables
 from provisioner.environments.flash_attn import obtain_wheel
 from provisioner.environments.manifest import FOLDER, LOCK_NAME, Manifest
 from provisioner.environments.names import check_name
@@ -136,7 +137,8 @@ def _fill(
 def _receipt(python: Path, plan: Plan, machine: Machine) -> Receipt | None:
     """Prove the environment; where a foreign lock brings no torch, only that its Python starts."""
     if plan.torch:
-        return prove(python, plan, gpu=machine.has_live_gpu)
+        inside = entered(python.parent.parent, plan, os.environ)
+        return prove(python, plan, gpu=machine.has_live_gpu, environment=inside)
     answer = process.run([python, "-I", "-c", "import ssl, ctypes"], timeout=60)
     if not answer.ok:
         raise VerificationFailed(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from provisioner import progress
+from provisioner.environments.manifest import write_manifest
+from provisioner.environments.store import Environment
 from provisioner.errors import VerificationFailed
 from provisioner.planning.values import Plan, Route
 from provisioner.verifying.expectation import Expectation
 from provisioner.verifying.receipt import Outcome, Receipt
 
 SECONDS = 900.0
-"""Limit of the whole proof: imports of a cold torch and Unsloth, then the quick numerics."""
+"""Limit of each of the proof's processes: imports of a cold torch and Unsloth, or the quick numerics of a GPU."""
 
 
 def expectation(plan: Plan, *, gpu: bool) -> Expectation:
@@ -33,19 +38,31 @@ def expectation(plan: Plan, *, gpu: bool) -> Expectation:
     return Expectation(attention="flash-attn" if chosen is not None else None, imports=tuple(imports), gpu=gpu)
 
 
-def prove(python: Path, plan: Plan, *, gpu: bool) -> Receipt:
-    """Run the quick verification and return its receipt. Raise `VerificationFailed` naming the first failed check."""
+def prove(python: Path, plan: Plan, *, gpu: bool, environment: Mapping[str, str] | None = None) -> Receipt:
+    """Run the quick verification and return its receipt; ``environment`` are the variables that entering the environment sets.
+
+    Raise `VerificationFailed` naming the first failed check.
+    """
     from provisioner.verifying.verify import verify
 
     with progress.task("proving the environment"):
-        receipt = verify(python, expectation=expectation(plan, gpu=gpu), mode="quick", timeout=SECONDS)
+        receipt = verify(python, expectation=expectation(plan, gpu=gpu), timeout=SECONDS, environment=environment)
     failed = [check for check in receipt.checks if check.outcome is Outcome.FAILED]
     if failed:
         first = failed[0]
         raise VerificationFailed(
-            f"{first.name} failed: {first.detail}",
+            f"{first.name} failed: {first.told}",
             why=f"{len(failed)} of {len(receipt.checks)} checks failed; nothing was kept",
             hints=["keep it to look at: add --no-verify", "then find the cause: provision doctor NAME"],
             code=first.code or "verification-failed",
         )
     return receipt
+
+
+def keep(environment: Environment, receipt: Receipt) -> None:
+    """Write ``receipt`` into the environment's manifest, unless it only imported what an earlier one computed, or the folder is another's."""
+    known = environment.manifest.receipt
+    if known is not None and known.computed and receipt.passed and not receipt.computed:
+        return
+    with suppress(PermissionError):
+        write_manifest(environment.prefix, replace(environment.manifest, receipt=receipt))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,7 @@ class Job:
 class ChildRun:
     """A child that ended: its events in order, the stacks it left when it was stopped or crashed, and what it printed."""
 
+    stage: str
     result: process.Result
     events: tuple[dict[str, Any], ...]
     dump: str
@@ -63,6 +66,11 @@ class ChildRun:
     def finished(self) -> bool:
         """True when the child came to its end by itself."""
         return bool(self.last("finished"))
+
+    @property
+    def loading(self) -> float:
+        """Seconds until the stage began: the start of Python, torch's import, the driver; all of them when it never did."""
+        return float(self.last("loaded").get("seconds", self.result.seconds))
 
     @property
     def running(self) -> dict[str, Any] | None:
@@ -94,20 +102,21 @@ def run_child(
     environment: Mapping[str, str] | None = None,
     on_check: Callable[[str], None] | None = None,
 ) -> ChildRun:
-    """Carry out ``job`` with ``python`` within ``timeout`` seconds. Never raises for what the child does.
+    """Carry out ``job`` with ``python`` within ``timeout`` seconds. Never raises for what the child does, and leaves none of its own running.
 
     ``environment`` is added to this process's; ``on_check`` hears the name of each check as it starts.
     """
     with paths.scratch_dir("verify") as work:
-        (work / "job.json").write_text(json.dumps(asdict(job)))
+        (work / "job.json").write_text(json.dumps({**asdict(job), "started": time.time()}))
         result = process.run(
             [python, "-I", CHILD, work],
             timeout=timeout,
             cwd=work,
             env=child_environment(python, work, environment or {}),
             on_line=_listener(on_check),
+            end_group=True,
         )
-        return ChildRun(result, _events(work), _text(work / "dump.txt"), _text(work / "said.txt"))
+        return ChildRun(job.stage, result, _events(work), _text(work / "dump.txt"), _text(work / "said.txt"))
 
 
 def child_environment(python: Path, work: Path, extra: Mapping[str, str]) -> dict[str, str]:
@@ -129,16 +138,14 @@ def _listener(on_check: Callable[[str], None] | None) -> Callable[[str], None] |
 
 
 def _events(work: Path) -> tuple[dict[str, Any], ...]:
-    return tuple(_whole_lines(_text(work / "events.jsonl").splitlines()))
+    return tuple(_whole_lines(_text(work / "events.jsonl").split("\n")))
 
 
 def _whole_lines(lines: Sequence[str]) -> list[dict[str, Any]]:
     events = []
     for line in lines:
-        try:
+        with suppress(ValueError):  # a line cut by the end of the process
             events.append(json.loads(line))
-        except ValueError:  # a line cut by the end of the process
-            continue
     return events
 
 

@@ -37,6 +37,26 @@ _CLASSES: tuple[tuple[str, str], ...] = (
 
 _PATTERNS = tuple((code, re.compile(pattern, re.IGNORECASE)) for code, pattern in _CLASSES)
 
+MEANING = {
+    "stub-kernels": "the kernels of this build are empty for this GPU; install or build one for its architecture (provision plan --explain)",
+    "no-kernel-image": "this build has no kernels for this GPU; install or build one for its architecture (provision plan --explain)",
+    "driver-too-old": "the driver is older than the CUDA of this build; renew it, or take a torch for an older CUDA",
+    "illegal-memory-access": "a kernel reads or writes memory that is not its own; this build must not be used",
+    "cuda-out-of-memory": "the GPU's memory is full, of others' work perhaps (provision doctor --memory); the checks themselves need little",
+    "libcudart-missing": "built for another CUDA than that of this torch",
+    "libcudnn-missing": "built for another cuDNN than the installed one",
+    "glibc-too-old": "built on a newer system than this one",
+    "undefined-symbol-abi-mismatch": "built for another torch or C++ ABI than the installed one; take the wheel for this torch, or build it",
+    "xformers-flash-attn-range": "xformers refuses this flash-attn; one of the two must change",
+    "wrong-numbers": "it computes, and not what attention is; training with it goes wrong silently, so this build must not be used",
+    "not-refused": "it computes what it does not claim to have; whether that is right was never promised",
+    "hang": "a call did not return within its limit; --check-timeout gives it more",
+    "crashed": "the call took the process down with it",
+    "package-missing": "the environment has no such package",
+    "cuda-unavailable": "torch finds no GPU here: a driver that is missing or too old, a CPU build of torch, or CUDA_VISIBLE_DEVICES",
+}
+"""What a code means and what helps, in a sentence; docs/verification.md lists all codes."""
+
 REFUSING = frozenset({"RuntimeError", "ValueError", "NotImplementedError", "AssertionError"})
 """The exceptions that say no. A TypeError is not among them: it would mean that the function was called wrongly."""
 

@@ -13,7 +13,8 @@ from provisioner.verifying.receipt import Check, Outcome
 
 DETAIL_LIMIT = 400
 
-_ABOVE_PACKAGE = re.compile(r"/[^\s:'\"(]*/(?:site-packages/|(?=provisioner/verifying/child/))")
+_ABOVE_PACKAGE = re.compile(r"/[^\s:'\"(]*/(?:site-packages/|lib/python3\.\d+/|(?=provisioner/verifying/child/))")
+_HOME = re.compile(r"/(?:home|Users)/[^\s/:'\"]+|/root(?=/)")
 
 
 def judge(run: ChildRun, *, device: int | None = None) -> tuple[Check, ...]:
@@ -34,14 +35,14 @@ def _ended(begin: dict[str, Any], end: dict[str, Any], device: int | None) -> Ch
     name, seconds = begin["name"], end["seconds"]
     said = end.get("said", "")
     if classify(said) == "stub-kernels":
-        return Check(name, Outcome.FAILED, _short(said), "stub-kernels", seconds=seconds, device=device)
+        return Check(name, Outcome.FAILED, shorten(said), "stub-kernels", seconds=seconds, device=device)
     if end["status"] == "raised":
         return _raised(begin, end, device)
     if begin["refused"] is not None and begin["refusal"] == "required":
         detail = f"{begin['refused']} is not claimed, yet {begin['call']} computed something"
         return Check(name, Outcome.FAILED, detail, "not-refused", seconds=seconds, device=device)
     if "limit" not in end:
-        return Check(name, Outcome.PASSED, str(end.get("detail", "")), seconds=seconds, device=device)
+        return Check(name, Outcome.PASSED, shorten(str(end.get("detail", ""))), seconds=seconds, device=device)
     error, limit = end["error"], end["limit"]
     right = error is not None and limit is not None and error <= limit
     outcome, code = (Outcome.PASSED, None) if right else (Outcome.FAILED, "wrong-numbers")
@@ -50,14 +51,14 @@ def _ended(begin: dict[str, Any], end: dict[str, Any], device: int | None) -> Ch
 
 def _raised(begin: dict[str, Any], end: dict[str, Any], device: int | None) -> Check:
     name, kind, text = begin["name"], end["type"], end["text"]
-    shown = _short(f"{kind}: {text}")
+    shown = shorten(f"{kind}: {text}")
     if begin["refused"] is not None and _accepted_refusal(begin, kind, text):
         return Check(name, Outcome.EXPECTED_REFUSAL, shown, seconds=end["seconds"], device=device)
     if begin["call"].startswith("import "):
         code = of_import(begin["call"].removeprefix("import "), kind, text)
     else:
         code = classify(f"{kind}: {text}") or "call-failed"
-    where = f" (at {_short(end['where'])})" if end.get("where") else ""
+    where = f" (at {shorten(end['where'])})" if end.get("where") else ""
     return Check(name, Outcome.FAILED, shown + where, code, seconds=end["seconds"], device=device)
 
 
@@ -80,23 +81,25 @@ def _death(run: ChildRun, device: int | None) -> Check:
     output = f"{run.said}\n{run.result.err}"
     if run.result.timed_out or "Timeout (" in run.dump:
         what = "the time limit of all checks was reached" if run.result.timed_out else "no return within its limit"
-        return Check(name, Outcome.FAILED, _short(f"{call}{what}{place}"), "hang", device=device)
+        return Check(name, Outcome.FAILED, shorten(f"{call}{what}{place}"), "hang", device=device)
     code = classify(output) or _by_exit(run)
     detail = f"{call}{_exit_text(run.result.code)}{place}; {_last_words(output)}"
-    return Check(name, Outcome.FAILED, _short(detail), code, device=device)
+    return Check(name, Outcome.FAILED, shorten(detail), code, device=device)
 
 
 def _by_exit(run: ChildRun) -> str:
-    if run.result.code is not None and run.result.code < 0:
-        return "build-oom-killed" if run.result.code == -signal.SIGKILL else "crashed"
-    return "call-failed" if run.running is None else "crashed"
+    by_signal = run.result.code is not None and run.result.code < 0
+    return "crashed" if by_signal or run.running is not None else "call-failed"
 
 
 def _exit_text(code: int | None) -> str:
     if code is None:
         return "the interpreter could not be started"
+    if code == -signal.SIGKILL:
+        return "ended by SIGKILL: the kernel, out of memory (dmesg says so), unless somebody did"
     if code < 0:
-        return f"ended by {signal.Signals(-code).name}"
+        known = {number.value: number.name for number in signal.Signals}
+        return f"ended by {known.get(-code, f'signal {-code}')}"
     return f"ended with exit code {code}"
 
 
@@ -112,7 +115,7 @@ def _last_words(output: str) -> str:
     return lines[-1].strip() if lines else "no output"
 
 
-def _short(text: str) -> str:
-    """Return the text on one line and not too long, with files named from their package on: whose machine it was tells nothing."""
-    text = _ABOVE_PACKAGE.sub("", " ".join(text.split()))
+def shorten(text: str) -> str:
+    """Return the text on one line and not too long, files named from their package or home on: whose machine it was tells nothing."""
+    text = _HOME.sub("~", _ABOVE_PACKAGE.sub("", " ".join(text.split())))
     return text if len(text) <= DETAIL_LIMIT else text[: DETAIL_LIMIT - 1] + "…"

@@ -17,8 +17,9 @@ from provisioner.errors import UsageError
 from provisioner.verifying.child_process import ChildRun, Job, run_child
 from provisioner.verifying.expectation import Expectation, on_device, read_provenance, settle
 from provisioner.verifying.extensions import check_extension
-from provisioner.verifying.judging import judge
-from provisioner.verifying.receipt import Check, Outcome, Receipt
+from provisioner.verifying.interpreter import find_interpreter
+from provisioner.verifying.judging import judge, shorten
+from provisioner.verifying.receipt import Check, Outcome, Receipt, Stage
 from provisioner.verifying.speed_report import slower_than_sdpa
 
 TIMEOUT = {"quick": 300.0, "full": 900.0}
@@ -26,6 +27,10 @@ TIMEOUT = {"quick": 300.0, "full": 900.0}
 
 CHECK_SECONDS = {"quick": 60.0, "full": 120.0}
 """Seconds that one check may take, where no kernel has to be compiled by the driver first."""
+
+
+KERNELS = "kernels on the GPU"
+"""The check that stands for all of a GPU's where none could be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +85,19 @@ def verify(
     lengths: Sequence[int] = (),
     speed: bool = True,
 ) -> Receipt:
-    """Verify the environment of the interpreter ``python`` and return the receipt; a fault is a failed check, never an exception.
+    """Verify the environment of ``python`` (see `find_interpreter`) and return the receipt; a fault is a failed check, never an exception.
 
     ``timeout`` bounds each child in seconds, ``check_seconds`` each computation. ``environment`` are variables set on activation. ``device``
     ``"cpu"`` computes on the CPU even so (for attention that runs there); None takes every GPU that ``CUDA_VISIBLE_DEVICES`` shows.
     ``extra_paths`` come first on the child's module path; ``lengths`` replace the sequence lengths of the speed runs, which ``speed`` False
     leaves out (while something else uses the GPU their times would mean nothing).
-    Raise `UsageError` for an unknown mode or a missing interpreter.
+    Raise `UsageError` for an unknown mode and for what `find_interpreter` refuses.
     """
     if mode not in TIMEOUT:
         raise UsageError(f"no such mode: {mode}", hints=["quick or full"])
-    if not os.access(python, os.X_OK):
-        raise UsageError(f"no interpreter at {python}", code="no-interpreter", hints=["give --python PATH"])
     started = time.monotonic()
     session = _Session(
-        python.absolute(),  # not resolved: a venv's interpreter is a link, and its own path makes it the venv's
+        find_interpreter(python),
         mode,
         timeout or TIMEOUT[mode],
         check_seconds,
@@ -105,7 +108,7 @@ def verify(
     )
     wanted = expectation or Expectation()
     imports, import_checks = _imports(session, wanted)
-    software, seen = imports.last("software"), imports.last("devices")
+    software, seen = imports[0].last("software"), imports[0].last("devices")
     versions = software.get("versions", {})
     provenance = read_provenance(software.get("provenance"))
     settled = settle(wanted, versions=versions, provenance=provenance)
@@ -129,6 +132,8 @@ def verify(
         digests={path.name: _sha256(path) for path in extensions if path.is_file()},
         seconds=round(time.monotonic() - started, 2),
         warnings=slower_than_sdpa(timings),
+        machine=software.get("machine", {}),
+        stages=tuple(_stage(run, index) for index, run in [*((None, run) for run in imports), *runs]),
     )
 
 
@@ -152,21 +157,21 @@ def visible_entries(count: int, variable: str | None) -> tuple[str | None, ...]:
     return (None,) if count == 1 else tuple(str(index) for index in range(count))
 
 
-def _imports(session: _Session, expectation: Expectation) -> tuple[ChildRun, list[Check]]:
-    """Try every module; when one takes the process down, go on with the next in a new one."""
+def _imports(session: _Session, expectation: Expectation) -> tuple[list[ChildRun], list[Check]]:
+    """Try every module; when one takes the process down, go on with the next in a new one. Without torch nothing else would tell anything."""
+    runs: list[ChildRun] = []
     checks: list[Check] = []
     tried: tuple[str, ...] = ()
-    first: ChildRun | None = None
     while True:
         run = session.run("imports", expectation, skip=tried)
-        checks += judge(run)
-        first = first or run
+        runs.append(run)
+        found = judge(run)
         running = run.running
-        if run.finished or running is None or run.result.timed_out:
-            break
+        if run.finished or running is None or run.result.timed_out or running["name"] == "import torch":
+            return runs, [*checks, *found]
+        checks += [check for check in found if check.outcome is not Outcome.SKIPPED]  # the next process tries those
         done = (event["name"] for event in run.events if event["event"] == "begin")
         tried += tuple(name.removeprefix("import ") for name in done)
-    return first, checks
 
 
 def _on_devices(
@@ -178,7 +183,8 @@ def _on_devices(
     archs: tuple[str, ...],
     versions: dict[str, str],
 ) -> list[tuple[int | None, ChildRun]]:
-    if not _importable(checks, expect):
+    if (broken := _not_importable(checks, expect)) is not None:
+        checks.append(Check(KERNELS, Outcome.SKIPPED, f"not run: {broken} failed"))
         return []
     if device == "cpu":
         return [(None, session.run("kernels", expect, device="cpu")), (None, session.run("libraries", expect, device="cpu"))]
@@ -207,16 +213,22 @@ def _later_stages(versions: Mapping[str, str]) -> tuple[str, ...]:
     return ("libraries", *(("finetuning",) if "unsloth" in versions else ()))
 
 
-def _importable(checks: Sequence[Check], expect: Expectation) -> bool:
+def _not_importable(checks: Sequence[Check], expect: Expectation) -> str | None:
     needed = {"import torch"} | ({"import flash_attn"} if expect.attention == "flash-attn" else set())
-    return not any(check.name in needed and check.outcome is Outcome.FAILED for check in checks)
+    return next((check.name for check in checks if check.name in needed and check.outcome is Outcome.FAILED), None)
 
 
 def _without_gpu(expect: Expectation, seen: dict[str, Any]) -> Check:
-    why = seen.get("detail") or ("torch was built without CUDA" if not seen.get("torch_cuda") else "torch sees no GPU")
+    why = shorten(seen.get("detail", "")) or (
+        "torch was built without CUDA" if not seen.get("torch_cuda") else "torch sees no GPU"
+    )
     if expect.gpu:
-        return Check("kernels on the GPU", Outcome.FAILED, why, "cuda-unavailable")
-    return Check("kernels on the GPU", Outcome.SKIPPED, f"{why}: nothing was computed; the extension was inspected instead")
+        return Check(KERNELS, Outcome.FAILED, why, "cuda-unavailable")
+    return Check(KERNELS, Outcome.SKIPPED, f"{why}: nothing was computed")
+
+
+def _stage(run: ChildRun, device: int | None) -> Stage:
+    return Stage(run.stage, round(run.result.seconds, 2), round(run.loading, 2), device)
 
 
 def _timing(event: dict[str, Any], device: int | None) -> dict[str, str | float | int]:

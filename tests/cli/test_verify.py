@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import venv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from provisioner.cli.app import _run
 from provisioner.cli.console import Output
-from provisioner.cli.verify import failure, show
-from provisioner.codec import from_json, to_json
+from provisioner.cli.verify import failure
+from provisioner.cli.verify_text import show
+from provisioner.codec import from_json, read_json, to_json
+from provisioner.environments import store
+from provisioner.environments.activation import entered
+from provisioner.environments.manifest import Manifest
+from provisioner.environments.proof import keep
+from provisioner.machine.facts import Machine
+from provisioner.planning.values import Plan, Route
 from provisioner.verifying.receipt import Check, Outcome, Receipt
 from provisioner.verifying.speed_report import slower_than_sdpa
 
@@ -31,7 +41,7 @@ RECEIPT = Receipt(
 
 
 def test_a_failed_receipt_ends_in_exit_7_with_the_code_of_the_first_fault() -> None:
-    error = failure(RECEIPT)
+    error = failure(RECEIPT, "provision doctor NAME")
     assert (error.exit_code, error.code) == (7, "wrong-numbers")
 
 
@@ -41,6 +51,26 @@ def test_the_text_names_the_failed_check_and_prints_the_table_of_times(capsys: p
     assert "failed [wrong-numbers] flash-attn 2: func fp16 d64 h4/4 n113" in text
     assert "flash-attn against SDPA on this GPU" in text
     assert "2.000" in text
+
+
+def test_the_text_says_how_far_off_what_the_code_means_and_how_to_read_a_case(capsys: pytest.CaptureFixture[str]) -> None:
+    many = tuple(replace(RECEIPT.checks[1], name=f"flash-attn 2: func fp16 d64 h4/4 n{n}") for n in range(9))
+    show(replace(RECEIPT, checks=(*many, Check("kernels on the GPU", Outcome.SKIPPED, "not run: import torch failed"))), Output())
+    text = capsys.readouterr().out
+    assert "dq is off by 2.0e-02 of its largest value, 1.0e-03 is allowed" in text
+    assert text.count("failed [wrong-numbers] flash-attn 2") == 5
+    assert "failed [wrong-numbers] 4 more" in text
+    assert "training with it goes wrong silently" in text
+    assert "d head dim, h query/key heads" in text
+    assert "skipped kernels on the GPU: not run: import torch failed" in text
+
+
+def test_what_only_imported_is_not_called_passed(capsys: pytest.CaptureFixture[str]) -> None:
+    imported = replace(RECEIPT, checks=RECEIPT.checks[:1], timings=())
+    assert "imports only" in imported.summary
+    assert "imports only" not in RECEIPT.summary
+    show(imported, Output())
+    assert "no attention was computed" in capsys.readouterr().out
 
 
 def test_a_slower_flash_attn_is_a_warning_with_the_factor() -> None:
@@ -55,3 +85,98 @@ def test_a_receipt_survives_its_file() -> None:
 def test_a_missing_interpreter_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(["verify", "--python", str(tmp_path / "python")]) == 2
     assert "no interpreter" in capsys.readouterr().err
+
+
+RECEIPTS = sorted((Path(__file__).resolve().parents[2] / "docs" / "receipts").glob("h100-*.json"))
+
+
+@pytest.mark.parametrize("path", [path for path in RECEIPTS if path.stem != "h100-wrong-builds"], ids=lambda path: path.stem)
+def test_a_receipt_of_the_documentation_is_one(path: Path) -> None:
+    receipt = read_json(path, Receipt)
+    assert receipt.devices == ("NVIDIA H100 80GB HBM3 (9.0)",)
+    assert receipt.computed
+
+
+def test_each_wrong_build_of_the_documentation_ends_as_planted() -> None:
+    for build, found in json.loads(next(path for path in RECEIPTS if path.stem == "h100-wrong-builds").read_text()).items():
+        receipt = from_json(json.dumps(found["receipt"]), Receipt)
+        assert {check.code for check in receipt.checks if check.code} == ({found["planted"]} if found["planted"] else set()), (
+            build
+        )
+
+
+@pytest.mark.parametrize("words", [["env", "--python", "/usr/bin/python3"], ["../env"], ["nothing"]])
+def test_what_does_not_name_one_environment_is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(["verify", *words]) == 2
+    assert capsys.readouterr().err.startswith("error[")
+
+
+TORCH = """
+__version__ = "2.13.0"
+class version: cuda = None
+class cuda:
+    device_count = staticmethod(lambda: 0)
+    get_arch_list = staticmethod(list)
+"""
+OPS = "import os\nif not os.environ.get('XFORMERS_IGNORE_FLASH_VERSION_CHECK'): raise ImportError('Requires Flash-Attention')\n"
+
+
+def made(activation: dict[str, str], *, backend: str = "venv") -> store.Environment:
+    """An environment with a torch that sees no GPU and an xformers that asks for a variable."""
+    plan = replace(Plan("cpu", Route.NONE, "3.11", "2.13.0", None, None), activation=activation, backend=backend)
+    with store.new_generation("env") as generation:
+        venv.create(generation.prefix, symlinks=True)
+        (site,) = generation.prefix.glob("lib/python*/site-packages")
+        for name, text in {"torch/__init__.py": TORCH, "xformers/__init__.py": "", "xformers/ops.py": OPS}.items():
+            (site / name).parent.mkdir(exist_ok=True)
+            (site / name).write_text(text)
+        return generation.commit(
+            Manifest("env", generation.id, backend, "2026-11-27T00:00:00+00:00", "0", plan, Machine(), "0" * 64)
+        )
+
+
+@pytest.mark.integration
+def test_the_variables_of_an_environment_hold_in_its_checks_and_its_receipt_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    made({"XFORMERS_IGNORE_FLASH_VERSION_CHECK": "1"})
+    assert _run(["verify", "env", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["passed"], document["error"]) == (True, None)
+    kept = store.find("env").manifest.receipt
+    assert kept is not None
+    assert [check.name for check in kept.checks if check.outcome is Outcome.PASSED] == ["import torch", "import xformers.ops"]
+    assert kept.verdict == "imports only"
+
+
+@pytest.mark.integration
+def test_a_failure_is_one_document_that_holds_receipt_and_error(capsys: pytest.CaptureFixture[str]) -> None:
+    made({})
+    assert _run(["verify", "env", "--json"]) == 7
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["error"]["hints"] == ["provision doctor env"]
+    assert document["error"]["exit_code"] == 7
+    assert [check["outcome"] for check in document["receipt"]["checks"]] == ["passed", "failed", "skipped"]
+    assert "import xformers.ops" in said.err
+
+
+@pytest.mark.integration
+def test_what_a_conda_prefix_sets_when_it_is_entered_is_known() -> None:
+    prefix = made({"OURS": "a b"}, backend="conda").prefix
+    (prefix / "conda-meta").mkdir()
+    (prefix / "etc" / "conda" / "activate.d").mkdir(parents=True)
+    (prefix / "etc" / "conda" / "activate.d" / "gcc.sh").write_text("echo hello\nexport CC=x86_64-conda-linux-gnu-cc\n")
+    found = entered(prefix, store.find("env").manifest.plan, {"PATH": "/usr/bin:/bin", "SAME": "1"})
+    assert (found["CC"], found["OURS"]) == ("x86_64-conda-linux-gnu-cc", "a b")
+    assert found["PATH"].startswith(str(prefix / "bin"))
+    assert "SAME" not in found
+
+
+@pytest.mark.integration
+def test_a_proof_on_a_gpu_is_not_replaced_by_one_that_only_imported() -> None:
+    environment = made({})
+    computed = replace(RECEIPT, checks=(Check("flash-attn 2: func", Outcome.PASSED, "dq", None, 1e-4, 1e-3),))
+    keep(environment, computed)
+    keep(store.find("env"), replace(RECEIPT, checks=(Check("import torch", Outcome.PASSED),)))
+    assert store.find("env").manifest.receipt == computed
+    keep(store.find("env"), RECEIPT)
+    assert store.find("env").manifest.receipt == RECEIPT, "a failure is news"

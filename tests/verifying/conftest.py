@@ -14,7 +14,10 @@ import pytest
 from filelock import FileLock
 
 TORCH = "2.13.0"
-STAND_INS = Path(__file__).resolve().parent / "stand_ins"
+HERE = Path(__file__).resolve().parent
+PLAIN = HERE / "plain"
+STAND_INS = (HERE / "stand_ins", PLAIN)
+"""What goes on the module path: a flash-attn of generation 2, and the attention that it and the other generations compute with."""
 
 PIP_SETTINGS = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_"))}
 """How this machine's pip finds packages; read before the suite scrubs the environment, since making this venv is set-up, not a test."""

@@ -14,7 +14,7 @@ from provisioner.verifying.receipt import Outcome
 
 
 def child(*events: dict[str, Any], code: int | None = 0, err: str = "", dump: str = "", timed_out: bool = False) -> ChildRun:
-    return ChildRun(Result(("python",), code, "", err, 1.0, timed_out), events, dump, "")
+    return ChildRun("kernels", Result(("python",), code, "", err, 1.0, timed_out), events, dump, "")
 
 
 def begin(name: str, *, call: str = "flash_attn.flash_attn_func", refused: str | None = None) -> dict[str, Any]:
@@ -87,6 +87,11 @@ def test_a_child_that_dies_leaves_what_it_finished_the_check_it_died_in_and_the_
     ]
     assert "SIGSEGV" in checks[1].detail
     assert {check.device for check in checks} == {1}
+
+
+def test_a_signal_without_a_name_has_its_number() -> None:
+    (check,) = judge(child(begin("a"), code=-42))
+    assert "ended by signal 42" in check.detail
 
 
 def test_a_library_that_prints_its_cuda_error_and_exits_is_classified_by_what_it_printed() -> None:

@@ -8,7 +8,9 @@ and a module of theirs can never shadow one of the environment's.
 from __future__ import annotations
 
 import json
+import resource
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -24,10 +26,22 @@ def _make_importable(here: Path) -> None:
         sys.modules[name] = package
 
 
+FILE_BYTES = 1 << 30
+"""No file of a check's is as large; a library that prints without end fills no disk."""
+
+
+def _limit_files() -> None:
+    """Make writes beyond `FILE_BYTES` fail with an error."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = FILE_BYTES if hard == resource.RLIM_INFINITY else min(FILE_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+
+
 def main(work: Path) -> None:
     """Carry out the stage that the job names, reporting into ``work``."""
     job = json.loads((work / "job.json").read_text())
     sys.path[:0] = job["paths"]
+    _limit_files()
     from provisioner.verifying.child.protocol import Ended, Reporter
 
     reporter = Reporter(work, check_seconds=job["check_seconds"])
@@ -39,6 +53,7 @@ def main(work: Path) -> None:
         from provisioner.verifying.child import libraries as stage  # type: ignore[no-redef]
     else:
         from provisioner.verifying.child import finetuning as stage  # type: ignore[no-redef]
+    reporter.emit("loaded", seconds=round(time.time() - job["started"], 2))
     try:
         stage.run(job, reporter)
     except Ended as reason:

@@ -13,21 +13,36 @@ from typing import Any
 KERNEL_DIMS = {1: (32, 64, 128), 2: (32, 64, 96, 128, 192, 256)}
 """Head dims that have kernels of their own, by generation (static_switch.h of 2.8.3.post2, fmha_api.cpp of 1.0.9)."""
 
-EVEN, LONG = (128, 128), (384, 384)
-ODD = (113, 113)
-CROSS = (113, 203)
-"""(queries, keys) that are neither equal nor a multiple of any tile."""
+EVEN, LONG = (128, 128), (1031, 1031)
+ODD = (203, 203)
+CROSS = (203, 301)
+"""(queries, keys): more than one tile of any kernel's (64 to 176 rows or keys) in both, and never a whole number of them."""
 
+ONE = (1, 147)
 RAGGED = (1, 17, 128, 113, 203)
 DROPOUT = 0.25
 """Kept as 192 of 256 steps, so the rounding of the kernels' 8-bit threshold costs nothing."""
+
+SCALE = 0.05
+"""A softmax scale that is no head dim's own; Gemma and Granite train with one."""
+
+CACHES = {
+    "paged": "block_table",
+    "rotary": "rotary_cos",
+    "rotary-halves": "rotary_cos",
+    "leftpad": "cache_leftpad",
+    "rows": "cache_batch_idx",
+}
+"""What a key/value cache may be asked for, and the parameter that asks: pages, new keys and queries turned (neighbouring dims paired, or
+the two halves), sequences that begin late in their row, sequences in other rows than their own."""
 
 
 @dataclass(frozen=True)
 class Case:
     """One call. ``lengths`` are (queries, keys) of each sequence; ``refused`` names what the build does not claim.
 
-    ``paged`` and ``splits`` are of the key/value cache. With ``backward`` the gradients are compared too.
+    ``scale`` is the softmax scale where it is not the head dim's own. ``strided``: heads lie before tokens in memory, as transformers holds them.
+    ``cache`` (of `CACHES`) and ``splits`` are of the key/value cache. With ``backward`` the gradients are compared too.
     """
 
     call: str
@@ -40,8 +55,10 @@ class Case:
     softcap: float = 0.0
     dropout: float = 0.0
     alibi: bool = False
+    scale: float | None = None
+    strided: bool = False
     backward: bool = True
-    paged: bool = False
+    cache: str = ""
     splits: int = 0
     refused: str | None = None
 
@@ -57,7 +74,9 @@ class Case:
             f"softcap{self.softcap:g}" if self.softcap else "",
             f"dropout{self.dropout:g}" if self.dropout else "",
             "alibi" if self.alibi else "",
-            "paged" if self.paged else "",
+            f"scale{self.scale:g}" if self.scale else "",
+            "heads-first" if self.strided else "",
+            self.cache,
             f"splits{self.splits}" if self.splits else "",
             "" if self.backward else "forward",
         ]
@@ -67,8 +86,8 @@ class Case:
     def needs(self) -> set[str]:
         """The parameters that the function must have."""
         wanted = {"window_size": self.window != (-1, -1), "softcap": self.softcap > 0, "alibi_slopes": self.alibi}
-        wanted |= {"dropout_p": self.dropout > 0, "block_table": self.paged, "num_splits": self.splits > 0}
-        return {name for name, needed in wanted.items() if needed}
+        wanted |= {"dropout_p": self.dropout > 0, "num_splits": self.splits > 0, "softmax_scale": self.scale is not None}
+        return {name for name, needed in wanted.items() if needed} | ({CACHES[self.cache]} if self.cache else set())
 
 
 def build_cases(expect: dict[str, Any], calls: dict[str, set[str]], *, generation: int, mode: str) -> list[Case]:
@@ -116,32 +135,38 @@ def _crossed(expect: dict[str, Any], main: str) -> Iterator[Case]:
         for dim in expect["head_dims"]:
             for causal in (False, True):
                 for heads in ((4, 4), (6, 2), (4, 1)):
-                    for lengths in (EVEN, CROSS, (1, 147), (203, 113), LONG):
+                    for lengths in (EVEN, CROSS, ONE, (203, 113), LONG):
                         yield Case(main, dtype, dim, heads, (lengths, lengths), causal)
 
 
 def _features(base: Case, expect: dict[str, Any], calls: dict[str, set[str]]) -> Iterator[Case]:
     claimed = expect["features"]
     yield replace(base, lengths=(CROSS, CROSS), causal=True)
+    yield replace(base, heads=(2, 2), lengths=(LONG,), causal=True)
+    yield replace(base, scale=SCALE)
+    if base.call == "func":
+        yield replace(base, strided=True, causal=True)
     if expect["grouped"]:
         yield replace(base, heads=(6, 2), causal=True)
         yield replace(base, heads=(4, 1))
+        yield replace(base, heads=(6, 2), lengths=(ONE, ONE))
     if "local" in claimed:
         yield replace(base, window=(32, 0))
+        yield replace(base, window=(32, 32), causal=True)  # as transformers asks for Mistral's
         yield replace(base, window=(17, 29), lengths=(CROSS, CROSS))
     if "softcap" in claimed:
         yield replace(base, softcap=3.0, causal=True)
     if "alibi" in claimed:
         yield replace(base, alibi=True, causal=True)
-        yield replace(base, alibi=True)
+        yield replace(base, alibi=True, lengths=(CROSS, CROSS))
     if "uneven" in claimed and base.head_dim > 32:
         yield replace(base, head_dim=base.head_dim - 24)
     if "dropout" in claimed:
-        yield replace(base, dropout=DROPOUT, lengths=((256, base.head_dim),) * 2)
-    yield from _calls(base, calls, claimed)
+        yield replace(base, dropout=DROPOUT)
+    yield from _calls(base, calls, expect)
 
 
-def _calls(base: Case, calls: dict[str, set[str]], claimed: Collection[str]) -> Iterator[Case]:
+def _calls(base: Case, calls: Collection[str], expect: dict[str, Any]) -> Iterator[Case]:
     ragged = tuple((length, length) for length in RAGGED)
     if "qkvpacked" in calls:
         yield replace(base, call="qkvpacked", causal=True)
@@ -154,11 +179,18 @@ def _calls(base: Case, calls: dict[str, set[str]], claimed: Collection[str]) -> 
         yield replace(base, call="varlen_qkvpacked", lengths=ragged, causal=True)
     if "varlen_kvpacked" in calls:
         yield replace(base, call="varlen_kvpacked", lengths=(CROSS, (33, 128)))
-    if "kvcache" in calls and "kvcache" in claimed:
-        cache = _cache(base)
-        yield cache
-        yield replace(cache, lengths=((5, 77), (5, 300)), splits=3)
-        yield replace(cache, paged=True)
+    if "kvcache" in calls and "kvcache" in expect["features"]:
+        yield from _caches(_cache(base), expect)
+
+
+def _caches(base: Case, expect: dict[str, Any]) -> Iterator[Case]:
+    several = replace(base, lengths=((5, 77), (5, 300)))
+    yield base
+    if expect["grouped"]:
+        yield replace(base, heads=(6, 2))  # one query over grouped heads: the heads of a group become its rows
+    yield replace(several, splits=3)
+    for kind in CACHES:
+        yield replace(several if kind == "rotary" else base, cache=kind)
 
 
 def _cache(base: Case) -> Case:

@@ -6,10 +6,13 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import platform
+import re
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from provisioner.verifying.child.protocol import Reporter
+from provisioner.verifying.child.protocol import Ended, Reporter
 
 MODULES = ("torch", "flash_attn", "flash_attn_interface", "flash_attn.cute", "triton", "bitsandbytes", "xformers.ops", "unsloth")
 """In this order: what fails because torch does is then not blamed; unsloth, which patches others, comes last."""
@@ -26,21 +29,35 @@ PROVENANCE = "provenance.json"
 
 
 def run(job: dict[str, Any], reporter: Reporter) -> None:
-    """Report versions, import each module that is there, and list the devices once torch is in."""
-    reporter.emit("software", versions=_versions(), extensions=_extensions(), provenance=_provenance())
-    devices: list[dict[str, Any]] = []
-    for module in MODULES:
-        if module in job["skip"]:
-            continue
-        if not _there(module):
-            if module in job["expect"]["imports"]:
-                reporter.check(f"import {module}", f"import {module}", functools.partial(_import, module))
+    """Report versions, import each module that is there or asked for, and list the devices once torch is in.
+
+    Unsloth is imported here only where there is no GPU: elsewhere the finetuning stage does, and it takes 20 s (H100, 2026-11-25).
+    Raise `Ended` when torch does not import, since all others would fail for it.
+    """
+    reporter.emit("software", versions=_versions(), extensions=_extensions(), provenance=_provenance(), machine=_machine())
+    modules = [name for name in MODULES if name not in job["skip"] and (_there(name) or name in job["expect"]["imports"])]
+    reporter.emit("plan", names=[f"import {name}" for name in modules if name != "unsloth"])
+    devices = _report_devices(reporter) if "torch" in job["skip"] else []
+    for module in modules:
+        if module == "unsloth" and devices and _there(module):
             continue
         refused = "without a GPU" if module == "unsloth" and not devices else None
         body = functools.partial(_import, module)
-        reporter.check(f"import {module}", f"import {module}", body, refused=refused, refusal="allowed")
+        outcome = reporter.check(f"import {module}", f"import {module}", body, refused=refused, refusal="allowed")
         if module == "torch":
+            if outcome["status"] == "raised":
+                raise Ended("torch does not import")
             devices = _report_devices(reporter)
+
+
+def _machine() -> dict[str, str]:
+    """Return what the numbers were made on: Python, system, C library, and the driver where the kernel states it (WSL's does not)."""
+    known = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    known["libc"] = " ".join(platform.libc_ver()).strip()
+    with suppress(OSError):
+        stated = re.search(r"\d{3}\.\d+(\.\d+)?", Path("/proc/driver/nvidia/version").read_text())
+        known["driver"] = stated[0] if stated else ""
+    return {name: value for name, value in known.items() if value}
 
 
 def _versions() -> dict[str, str]:
@@ -72,18 +89,20 @@ def _extensions() -> list[str]:
     return list(found)
 
 
-def _there(module: str) -> bool:
-    """Say whether the module's top-level package is there, importing nothing.
+def is_there(module: str) -> bool:
+    """Say whether a top-level module is there, importing nothing.
 
-    FA4 is a folder within ``flash_attn``: it is looked for by its distribution. Alone it leaves ``flash_attn`` without an
-    ``__init__.py``, as a half-removed flash-attn does; neither is flash-attn.
+    A folder without ``__init__.py`` is not: FA4 alone leaves ``flash_attn`` so, as a half-removed flash-attn does, and neither is flash-attn.
     """
-    if module == "flash_attn.cute":
-        return "flash-attn-4" in _versions()
     with suppress(ImportError, ValueError):
-        spec = importlib.util.find_spec(module.partition(".")[0])
+        spec = importlib.util.find_spec(module)
         return spec is not None and spec.origin is not None
     return False
+
+
+def _there(module: str) -> bool:
+    """Say whether a module of `MODULES` is there; FA4 is a folder within ``flash_attn``, so it is looked for by its distribution."""
+    return "flash-attn-4" in _versions() if module == "flash_attn.cute" else is_there(module.partition(".")[0])
 
 
 def _import(module: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -19,7 +18,8 @@ from typing import Any
 
 import torch
 
-from provisioner.verifying.child.cases import Case
+from provisioner.verifying.child.cases import CACHES, Case
+from provisioner.verifying.child.imports import is_there
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,8 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
     parameters = inspect.signature(function).parameters
     names = {"block_table" if name == "page_table" else name for name in parameters}
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        names |= {"window_size", "softcap", "alibi_slopes", "dropout_p", "block_table", "num_splits"}
+        names |= {"window_size", "softcap", "alibi_slopes", "dropout_p", "softmax_scale", "num_splits", *CACHES.values()}
     return names
-
-
-def _is_there(module: str) -> bool:
-    """Say whether a package or module is there; a folder without ``__init__.py`` (FA4 alone leaves ``flash_attn`` so) is not."""
-    with suppress(ImportError, ValueError):
-        spec = importlib.util.find_spec(module)
-        return spec is not None and spec.origin is not None
-    return False
 
 
 def _version(distribution: str) -> str:
@@ -91,7 +83,7 @@ def _version(distribution: str) -> str:
 
 
 def _flash_attn() -> Interface | None:
-    if not _is_there("flash_attn"):
+    if not is_there("flash_attn"):
         return None
     package = importlib.import_module("flash_attn")
     version = str(getattr(package, "__version__", ""))
@@ -112,7 +104,7 @@ def _flash_attn() -> Interface | None:
 
 
 def _flash_attn_3() -> Interface | None:
-    if not _is_there("flash_attn_interface"):
+    if not is_there("flash_attn_interface"):
         return None
     module = importlib.import_module("flash_attn_interface")
     functions = {
@@ -185,7 +177,7 @@ def _xformers(*, optional: bool = False) -> Interface:
 
 def _xformers_runs(device: str) -> bool:
     """Say whether xformers is there and has an operator: built for another CUDA it imports and has none."""
-    if not _is_there("xformers"):
+    if not is_there("xformers"):
         return False
     sample = torch.zeros(1, 16, 1, 64, device=device, dtype=torch.float16)
     try:
@@ -200,6 +192,7 @@ def call(interface: Interface, case: Case, q: Any, k: Any, v: Any, slopes: Any) 
     options: dict[str, Any] = {"causal": case.causal}
     for name, value in (
         ("window_size", case.window), ("softcap", case.softcap), ("alibi_slopes", slopes), ("dropout_p", case.dropout),
+        ("softmax_scale", case.scale),
     ):  # fmt: skip
         if name in case.needs or (name == "dropout_p" and interface.generation == 1):
             options[name] = value
@@ -212,6 +205,8 @@ def call(interface: Interface, case: Case, q: Any, k: Any, v: Any, slopes: Any) 
 
 def _fixed(function: Callable[..., Any], case: Case, q: Any, k: Any, v: Any) -> Any:
     q, k, v = (x.reshape(len(case.lengths), -1, *x.shape[1:]) for x in (q, k, v))
+    if case.strided:
+        q, k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
     if case.call == "qkvpacked":
         return function(torch.stack([q, k, v], 2))
     if case.call == "kvpacked":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from provisioner.verifying.child.imports import is_there
 from provisioner.verifying.child.protocol import Reporter
 
 HEAD_DIM, HEADS, TOKENS = 64, 8, 256
@@ -23,9 +23,9 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
     if job["expect"]["adapter"]:
         askers = {"flash_attn": ask_adapter, **askers}
     for library, ask in askers.items():
-        if importlib.util.find_spec(library) is not None:
+        if is_there(library):
             ask_library(library, functools.partial(ask, device), reporter)
-    if importlib.util.find_spec("transformers") is not None:
+    if is_there("transformers"):
         _train(job, reporter)
 
 

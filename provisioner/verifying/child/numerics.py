@@ -10,7 +10,7 @@ import torch
 
 from provisioner.verifying.child.cases import Case
 from provisioner.verifying.child.interfaces import Interface, call
-from provisioner.verifying.child.reference import Rule, attention, compare, positions, visible
+from provisioner.verifying.child.reference import Rule, attention, compare
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -32,27 +32,22 @@ class Inputs:
     slopes: Any
 
 
-def measure(interface: Interface, case: Case, device: str) -> dict[str, Any]:
+def measure(interface: Interface, case: Case, inputs: Inputs) -> dict[str, Any]:
     """Return ``error``, ``limit`` and ``detail`` of a case; raises whatever the function under test raises."""
-    inputs = make_inputs(case, device)
-    if case.call == "kvcache":
-        return _measure_cache(interface, case, inputs)
+    keep = None
+    if case.dropout and case.refused is None:
+        keep = find_kept(interface, case, inputs)
+        if wrong := judge_kept(keep, case.dropout):
+            return wrong
     results = _tested(interface, case, inputs)
-    keep, rate = (None, None) if not case.dropout else _kept(interface, case, results["out"])
-    if rate is not None and rate["error"] > rate["limit"]:
-        return rate
-    exact = _by_formula(interface, case, inputs, torch.float64, keep)
-    plain = _by_formula(interface, case, inputs, inputs.q.dtype, keep)
+    exact, plain = (by_formula(interface, case, inputs, dtype, keep) for dtype in (torch.float64, inputs.q.dtype))
     return compare(results, exact, plain)
 
 
 def make_inputs(case: Case, device: str) -> Inputs:
-    """Return the inputs of a case, the same in every run: the seed is its name.
-
-    With dropout the values are the identity, so that the output *is* the matrix of weights and shows which were dropped.
-    """
+    """Return the inputs of a case, the same in every run: the seed is its name."""
     dtype = DTYPES[case.dtype]
-    maker = torch.Generator(device="cpu").manual_seed(zlib.crc32(case.name.encode()))
+    maker = torch.Generator(device="cpu").manual_seed(_seed(case))
 
     def normal(tokens: int, heads: int, scale: float = 1.0) -> Any:
         values = torch.randn(tokens, heads, case.head_dim, generator=maker) * scale
@@ -61,11 +56,12 @@ def make_inputs(case: Case, device: str) -> Inputs:
     queries, keys = (sum(pair[side] for pair in case.lengths) for side in (0, 1))
     q = normal(queries, case.heads[0], 1.0 if case.dropout else SCORE_SCALE)
     k, v = normal(keys, case.heads[1]), normal(keys, case.heads[1])
-    if case.dropout and case.refused is None:
-        v = torch.eye(case.head_dim, device=device, dtype=dtype).repeat(len(case.lengths), 1)
-        v = v[:, None, :].repeat(1, case.heads[1], 1)
     slopes = torch.logspace(-1, -6, case.heads[0], base=2, device=device) if case.alibi else None
     return Inputs(q, k, v, normal(queries, case.heads[0]), slopes)
+
+
+def _seed(case: Case) -> int:
+    return zlib.crc32(case.name.encode())
 
 
 def _tested(interface: Interface, case: Case, inputs: Inputs) -> dict[str, Any]:
@@ -79,6 +75,7 @@ def _tested(interface: Interface, case: Case, inputs: Inputs) -> dict[str, Any]:
 def forward(interface: Interface, case: Case, leaves: list[Any], slopes: Any) -> Any:
     """Call the function and wait for its kernels, so that one that never ends is known for the forward's."""
     q, k, v = leaves
+    torch.manual_seed(_seed(case))  # the same weights are dropped in every call of the case
     out = call(interface, case, q, k, v, slopes)
     if out.is_cuda:
         torch.cuda.synchronize()
@@ -100,12 +97,13 @@ def _named(out: Any, leaves: list[Any], case: Case) -> dict[str, Any]:
     return {"out": out.detach(), **grads}
 
 
-def _by_formula(interface: Interface, case: Case, inputs: Inputs, dtype: Any, keep: list[Any] | None) -> dict[str, Any]:
+def by_formula(interface: Interface, case: Case, inputs: Inputs, dtype: Any, keep: Any = None) -> dict[str, Any]:
+    """Return output and gradients by the formula in ``dtype``; ``keep`` is a mask over ``(sequences, heads, queries, keys)`` of dropout's."""
     leaves = [x.detach().to(dtype).requires_grad_(case.backward) for x in (inputs.q, inputs.k, inputs.v)]
-    rule = _rule(interface, case, inputs)
+    rule = Rule(case.causal, case.window, case.softcap, inputs.slopes, interface.align_right, case.scale)
     parts = [x.split([pair[side] for pair in case.lengths]) for x, side in zip(leaves, (0, 1, 1), strict=True)]
     outs = [
-        attention(q, k, v, rule, keep=keep[index] if keep else None, keep_probability=1 - case.dropout)
+        attention(q, k, v, rule, keep=None if keep is None else keep[index], keep_probability=1 - case.dropout)
         for index, (q, k, v) in enumerate(zip(*parts, strict=True))
     ]
     out = torch.cat(outs)
@@ -114,64 +112,39 @@ def _by_formula(interface: Interface, case: Case, inputs: Inputs, dtype: Any, ke
     return _named(out, leaves, case)
 
 
-def _rule(interface: Interface, case: Case, inputs: Inputs) -> Rule:
-    return Rule(case.causal, case.window, case.softcap, inputs.slopes, interface.align_right)
+def find_kept(interface: Interface, case: Case, inputs: Inputs) -> Any:
+    """Return which weights dropout left: a mask over ``(sequences, heads, queries, keys)`` of a case whose lengths are all equal.
+
+    Values that are a unit matrix at some keys and zero at the others make the output the weights of those keys; the next stretch of keys is
+    asked with the same seed, as a recomputation for gradient checkpointing is.
+    """
+    keys, dim, count = case.lengths[0][1], case.head_dim, len(case.lengths)
+    found = []
+    for first in range(0, keys, dim):
+        unit = torch.zeros(keys, dim, device=inputs.v.device, dtype=inputs.v.dtype)
+        width = min(dim, keys - first)
+        unit[first : first + width, :width] = torch.eye(width)
+        values = unit.repeat(count, 1)[:, None].repeat(1, case.heads[1], 1)
+        leaves = [x.detach().clone().requires_grad_(case.backward) for x in (inputs.q, inputs.k, values)]
+        weights = forward(interface, case, leaves, inputs.slopes).detach()
+        found.append(weights.unflatten(0, (count, -1))[..., :width] != 0)
+    return torch.cat(found, -1).transpose(1, 2)
 
 
-def _kept(interface: Interface, case: Case, out: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return which weights each sequence kept, and how far the rate of the dropped ones is from what was asked."""
-    rule = Rule(case.causal, case.window, align_right=interface.align_right)
-    masks, dropped, total = [], 0, 0
-    for part, (queries, keys) in zip(out.split([pair[0] for pair in case.lengths]), case.lengths, strict=True):
-        kept = (part != 0).permute(1, 0, 2)
-        seen = visible(positions(queries, keys, rule, out.device), rule).expand_as(kept)
-        masks.append(kept)
-        dropped += int((seen & ~kept).sum())
-        total += int(seen.sum())
-    rate = dropped / total
-    limit = SIGMAS * (case.dropout * (1 - case.dropout) / total) ** 0.5 + 1 / 256
-    detail = f"{rate:.4f} of {total} weights dropped, {case.dropout:g} asked for"
-    return masks, {"error": abs(rate - case.dropout), "limit": limit, "detail": detail}
-
-
-def _measure_cache(interface: Interface, case: Case, inputs: Inputs) -> dict[str, Any]:
-    """Append the last keys of each sequence to a cache that holds the others, and compare output and cache."""
-    new = case.lengths[0][0]
-    ks, vs = (x.split([pair[1] for pair in case.lengths]) for x in (inputs.k, inputs.v))
-    caches = [_cache(parts, new) for parts in (ks, vs)]
-    fresh = [torch.stack([part[-new:] for part in parts]) for parts in (ks, vs)]
-    held = torch.tensor([pair[1] - new for pair in case.lengths], dtype=torch.int32, device=inputs.q.device)
-    options: dict[str, Any] = {"causal": case.causal, "cache_seqlens": held}
-    if case.splits:
-        options["num_splits"] = case.splits
-    stored = caches
-    if case.paged:
-        caches, table = _paged(caches)
-        options["page_table" if interface.generation == 3 else "block_table"] = table
-    q = inputs.q.reshape(len(case.lengths), new, *inputs.q.shape[1:])
-    out = interface.functions["kvcache"](q, *caches, *fresh, **options).reshape(inputs.q.shape)
-    exact = _by_formula(interface, case, inputs, torch.float64, None)
-    plain = _by_formula(interface, case, inputs, inputs.q.dtype, None)
-    if case.paged:
-        stored = [pages[table.long()].flatten(1, 2) for pages in caches]
-    for cache, parts, name in zip(stored, (ks, vs), ("k_cache", "v_cache"), strict=True):
-        for row, part in zip(cache, parts, strict=True):
-            if not torch.equal(row[: len(part)], part):
-                return {"error": None, "limit": None, "detail": f"{name} does not hold the appended tokens"}
-    return compare({"out": out}, exact, plain)
-
-
-def _cache(parts: Any, new: int) -> Any:
-    """Return a cache with everything but each sequence's last ``new`` tokens; unused places hold values that would show."""
-    cache = torch.full((len(parts), 512, *parts[0].shape[1:]), 9.0, dtype=parts[0].dtype, device=parts[0].device)
-    for row, part in zip(cache, parts, strict=True):
-        row[: len(part) - new] = part[:-new]
-    return cache
-
-
-def _paged(caches: list[Any]) -> tuple[list[Any], Any]:
-    """Return the caches as pages of 256 tokens in reversed order, and the table that finds them."""
-    pages = [cache.reshape(-1, 256, *cache.shape[2:]).flip(0).contiguous() for cache in caches]
-    count = pages[0].shape[0]
-    table = torch.arange(count - 1, -1, -1, dtype=torch.int32, device=pages[0].device).reshape(len(caches[0]), -1)
-    return pages, table
+def judge_kept(keep: Any, dropout: float) -> dict[str, Any] | None:
+    """Return what is wrong with a dropout mask: too many or few are dropped, or neighbours along one axis share their fate; None when nothing."""
+    total, rate = keep.numel(), 1 - float(keep.double().mean())
+    limit = SIGMAS * (dropout * (1 - dropout) / total) ** 0.5 + 1 / 256  # kernels compare with a threshold of 8 bits
+    if abs(rate - dropout) > limit:
+        detail = f"{rate:.4f} of {total} weights dropped, {dropout:g} asked for"
+        return {"error": abs(rate - dropout), "limit": limit, "detail": detail}
+    chance = rate**2 + (1 - rate) ** 2
+    for axis, name in enumerate(("sequences", "heads", "queries", "keys")):
+        pairs = keep.shape[axis] // 2
+        first, second = (keep.narrow(axis, 0, 2 * pairs).unflatten(axis, (pairs, 2)).select(axis + 1, side) for side in (0, 1))
+        alike = float((first == second).double().mean())
+        limit = SIGMAS * (chance * (1 - chance) / first.numel()) ** 0.5
+        if abs(alike - chance) > limit:
+            detail = f"neighbouring {name} drop alike in {alike:.4f} of {first.numel()} weights, by chance {chance:.4f}"
+            return {"error": abs(alike - chance), "limit": limit, "detail": detail}
+    return None

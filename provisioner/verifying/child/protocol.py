@@ -44,8 +44,9 @@ class Reporter:
         os.dup2(self._said, 1)
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Write one event, in one system call."""
-        os.write(self._events, (json.dumps({"event": event, **fields}) + "\n").encode())
+        """Write one event, in one system call; what of a text is no Unicode (bytes of a file name, say) becomes a question mark."""
+        line = json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n"
+        os.write(self._events, line.encode("utf-8", "replace"))
 
     def check(
         self, name: str, call: str, body: Callable[[], dict[str, Any]], *, refused: str | None = None, refusal: str = "required"

@@ -17,13 +17,17 @@ MATH_FACTOR = 2.0
 
 @dataclass(frozen=True)
 class Rule:
-    """What is computed: ``window`` counts keys to the left and right, -1 for no bound; ``slopes`` holds one ALiBi slope per head."""
+    """What is computed: ``window`` counts keys to the left and right, -1 for no bound; ``slopes`` holds one ALiBi slope per head.
+
+    ``scale`` is the softmax scale, None for the usual one, the inverse square root of the head dim.
+    """
 
     causal: bool = False
     window: tuple[int, int] = (-1, -1)
     softcap: float = 0.0
     slopes: Any = None
     align_right: bool = True
+    scale: float | None = None
 
 
 def attention(q: Any, k: Any, v: Any, rule: Rule, *, keep: Any = None, keep_probability: float = 1.0) -> Any:
@@ -33,7 +37,8 @@ def attention(q: Any, k: Any, v: Any, rule: Rule, *, keep: Any = None, keep_prob
     """
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-    scores = torch.einsum("qhd,khd->hqk", q * q.shape[-1] ** -0.5, k)
+    scale = q.shape[-1] ** -0.5 if rule.scale is None else rule.scale
+    scores = torch.einsum("qhd,khd->hqk", q * scale, k)
     if rule.softcap:
         scores = rule.softcap * torch.tanh(scores / rule.softcap)
     offset = positions(q.shape[0], k.shape[0], rule, q.device)

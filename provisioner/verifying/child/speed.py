@@ -29,6 +29,9 @@ BUDGET_SECONDS = {"quick": 0.12, "full": 0.4}
 MATH_LIMIT = 4096
 """The math backend keeps every score: at 8192 its memory would say more about the card than about the kernels."""
 
+MATH_COPIES = 6
+"""Matrices of scores, in float32, that the math backend holds at once with its backward: 26 GB at 4096 tokens, 6.4 GB at 1024."""
+
 
 def time_attention(found: list[Interface], job: dict[str, Any], reporter: Reporter) -> None:
     """Report one ``timing`` event per length, pass and implementation; a backend that refuses is left out."""
@@ -38,7 +41,7 @@ def time_attention(found: list[Interface], job: dict[str, Any], reporter: Report
     for length in job["lengths"] or LENGTHS[job["mode"]]:
         batch = 1 if job["device"] == "cpu" else max(1, TOKENS // length)
         case = Case("func", dtype, head_dim, (HEADS, HEADS), ((length, length),) * batch, causal=True)
-        for name, function in _contestants(found, case, length):
+        for name, function in _contestants(found, case, length, job["device"]):
             body = functools.partial(_timings, function, case, job)
             optional = name.startswith("sdpa ") or any(one.family == name and one.optional for one in found)
             lacking = name if optional else None  # torch offers by device; what is installed to be used must run
@@ -47,7 +50,7 @@ def time_attention(found: list[Interface], job: dict[str, Any], reporter: Report
                 reporter.emit("timing", implementation=name, seqlen=length, dtype=dtype, head_dim=head_dim, **row)
 
 
-def _contestants(found: list[Interface], case: Case, length: int) -> list[tuple[str, Callable[..., Any]]]:
+def _contestants(found: list[Interface], case: Case, length: int, device: str) -> list[tuple[str, Callable[..., Any]]]:
     """Return what is timed: each installed attention, then torch's backends."""
     from torch.nn.attention import SDPBackend
 
@@ -62,9 +65,15 @@ def _contestants(found: list[Interface], case: Case, length: int) -> list[tuple[
         if not interface.family.startswith("sdpa"):
             own.append((interface.family, functools.partial(call, interface, timed, slopes=None)))
     there = {label: getattr(SDPBackend, name) for label, name in BACKENDS.items() if hasattr(SDPBackend, name)}
-    if length > MATH_LIMIT:
+    if length > MATH_LIMIT or not _math_fits(case, device):
         there.pop("math", None)
     return own + [(f"sdpa {label}", functools.partial(by_backend, backend)) for label, backend in there.items()]
+
+
+def _math_fits(case: Case, device: str) -> bool:
+    """Say whether the scores fit into the GPU's free memory; a card of 16 GB has no room for the math backend at 4096 tokens."""
+    scores = sum(queries * keys for queries, keys in case.lengths) * HEADS * 4
+    return device != "cuda" or MATH_COPIES * scores <= torch.cuda.mem_get_info()[0]
 
 
 def _timings(function: Callable[..., Any], case: Case, job: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from plain_attention import attend, attend_batch, attend_packed
+from plain_attention import attend_batch, attend_cached, attend_packed
 
 
 def flash_attn_func(
@@ -13,7 +12,7 @@ def flash_attn_func(
     k_descale: Any = None, v_descale: Any = None, window_size: Any = (-1, -1), attention_chunk: int = 0, softcap: float = 0.0,
     num_splits: int = 1, pack_gqa: Any = None, deterministic: bool = False, sm_margin: int = 0, return_attn_probs: bool = False,
 ) -> Any:  # fmt: skip
-    return attend_batch(q, k, v, causal=causal, right=True, window=window_size, softcap=softcap)
+    return attend_batch(q, k, v, causal=causal, right=True, window=window_size, softcap=softcap, scale=softmax_scale)
 
 
 def flash_attn_varlen_func(
@@ -22,7 +21,9 @@ def flash_attn_varlen_func(
     k_descale: Any = None, v_descale: Any = None, window_size: Any = (-1, -1), attention_chunk: int = 0, softcap: float = 0.0,
     num_splits: int = 1, pack_gqa: Any = None, deterministic: bool = False, sm_margin: int = 0, return_attn_probs: bool = False,
 ) -> Any:  # fmt: skip
-    return attend_packed(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, right=True, window=window_size, softcap=softcap)
+    return attend_packed(
+        q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, right=True, window=window_size, softcap=softcap, scale=softmax_scale
+    )
 
 
 def flash_attn_with_kvcache(
@@ -34,18 +35,6 @@ def flash_attn_with_kvcache(
     rotary_interleaved: bool = True, scheduler_metadata: Any = None, num_splits: int = 0, pack_gqa: Any = None,
     sm_margin: int = 0, return_softmax_lse: bool = False,
 ) -> Any:  # fmt: skip
-    outs = []
-    for row, held in enumerate(cache_seqlens.tolist()):
-        whole = []
-        for cache, new in ((k_cache, k), (v_cache, v)):
-            for step, token in enumerate(new[row]):
-                place = held + step
-                if page_table is None:
-                    cache[row, place] = token
-                else:
-                    size = cache.shape[1]
-                    cache[page_table[row, place // size], place % size] = token
-            joined = cache[row] if page_table is None else cache[page_table[row].long()].flatten(0, 1)
-            whole.append(joined[: held + len(new[row])])
-        outs.append(attend(q[row], *whole, causal=causal, right=True))
-    return torch.stack(outs)
+    rotary = None if rotary_cos is None else (rotary_cos, rotary_sin, rotary_interleaved)
+    places = {"pages": page_table, "rows": cache_batch_idx, "left": cache_leftpad, "rotary": rotary}
+    return attend_cached(q, k_cache, v_cache, k, v, cache_seqlens.tolist(), causal=causal, scale=softmax_scale, **places)

@@ -25,7 +25,7 @@ def flash_attn_unpadded_func(
     softmax_scale: float | None = None, causal: bool = False, return_attn_probs: bool = False, deterministic: bool = False,
 ) -> Any:  # fmt: skip
     _check(q, k)
-    return attend_packed(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, right=False, dropout=dropout_p)
+    return attend_packed(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, right=False, dropout=dropout_p, scale=softmax_scale)
 
 
 def flash_attn_unpadded_kvpacked_func(
@@ -33,7 +33,9 @@ def flash_attn_unpadded_kvpacked_func(
     softmax_scale: float | None = None, causal: bool = False, return_attn_probs: bool = False, deterministic: bool = False,
 ) -> Any:  # fmt: skip
     k, v = kv.unbind(1)
-    return flash_attn_unpadded_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, None, causal)
+    return flash_attn_unpadded_func(
+        q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, softmax_scale, causal
+    )
 
 
 def flash_attn_unpadded_qkvpacked_func(
@@ -41,4 +43,5 @@ def flash_attn_unpadded_qkvpacked_func(
     return_attn_probs: bool = False, deterministic: bool = False,
 ) -> Any:  # fmt: skip
     q, k, v = qkv.unbind(1)
-    return flash_attn_unpadded_func(q, k, v, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, dropout_p, None, causal)
+    lengths = (cu_seqlens, cu_seqlens, max_seqlen, max_seqlen)
+    return flash_attn_unpadded_func(q, k, v, *lengths, dropout_p, softmax_scale, causal)

@@ -19,7 +19,7 @@ def flash_attn_func(
     aux_scalars: Any = None, block_sparse_tensors: Any = None, block_sparse_tensors_bwd: Any = None, return_lse: bool = False,
     gather_bwd_recompute_p: bool = False, gather_bwd_token_chunk: Any = None,
 ) -> Any:  # fmt: skip
-    return attend_batch(q, k, v, causal=causal, right=True), None
+    return attend_batch(q, k, v, causal=causal, right=True, scale=softmax_scale), None
 
 
 def flash_attn_varlen_func(
@@ -31,4 +31,4 @@ def flash_attn_varlen_func(
     aux_scalars: Any = None, return_lse: bool = False, scheduler_metadata: Any = None, seqlen_k_per_split: Any = None,
     disable_scheduler_metadata: bool = False, gather_bwd_recompute_p: bool = False, gather_bwd_token_chunk: Any = None,
 ) -> Any:  # fmt: skip
-    return attend_packed(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, right=True), None
+    return attend_packed(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal, right=True, scale=softmax_scale), None
