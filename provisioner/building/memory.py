@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from provisioner.machine import resources
@@ -38,8 +39,14 @@ class Capacity:
 
 def read_capacity(system: System | None = None) -> Capacity:
     """Return what this process may still take, control groups included; what the system does not tell counts as nothing."""
-    found = resources.facts(system or LiveSystem(), Machine()).resources
+    found = resources.facts(system or _this_host(), Machine()).resources
     return Capacity(found.memory_available_mib or 0, found.cpus or 1)
+
+
+@cache
+def _this_host() -> LiveSystem:
+    """Return the host, whose disks are not asked again each time that memory is."""
+    return LiveSystem()
 
 
 def resident_mib(processes: list[psutil.Process]) -> int:

@@ -45,7 +45,7 @@ def inspect(subject: str | Path, *, against: Path | None = None, package: str = 
     if not path.is_file():
         raise UsageError(
             f"no such file or environment: {path}",
-            hints=[SUBJECTS],
+            hints=[SUBJECTS, "`provision list` names the environments made here"],
             code="no-such-subject",
         )
     return inspect_wheel(path, against) if path.suffix == ".whl" else _inspect_file(path, against)

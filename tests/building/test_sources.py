@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -141,3 +144,29 @@ def test_an_index_without_the_project_or_the_file_is_named(index: tuple[str, Pat
         fetch_sdist(find_release("1.0.9"), index_url=url + "empty/")
     with pytest.raises(SourceUnreachable, match="did not answer"):
         fetch_sdist(find_release("1.0.9"), index_url="http://127.0.0.1:9/simple/")
+
+
+def test_builds_that_unpack_the_same_sdist_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "x.tar.gz", {f"pkg/file{number}.cu": b"kernel" * 2000 for number in range(60)})
+    roots: list[Path] = []
+    threads = [threading.Thread(target=lambda: roots.append(unpack(archive, tmp_path / "out"))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert roots == [tmp_path / "out" / "pkg"] * 6
+    assert len(list(roots[0].iterdir())) == 60
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_full_disk_is_not_called_a_damaged_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = make_tar(tmp_path / "x.tar.gz", {"pkg/a": b"1"})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        unpack(archive, tmp_path / "out")
+    assert caught.value.filename == str(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [archive]
