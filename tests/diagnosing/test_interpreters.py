@@ -70,7 +70,7 @@ def test_an_environment_under_an_awkward_path_is_copied_to_a_plain_one_and_stays
     code, shown = doctor("--python", str(python), "--fix", "--yes")
     assert code == 0
     assert "path-not-ascii: " in shown
-    assert "[path-not-ascii]" not in shown.rpartition("examining")[2], "the copy is what was examined last"
+    assert "[path-not-ascii]" not in shown.rpartition("in Python")[2], "the copy is what was examined last"
     assert not list((tmp_path / "unsloth_env").rglob(f"*{BEFORE}*"))
     moved = tmp_path / "unsloth_env" / "bin" / "python"
     assert runs(moved, "import peft, sys; print(sys.prefix)") == str(tmp_path / "unsloth_env")
@@ -100,7 +100,7 @@ def test_environments_that_are_easily_mistaken_are_told_apart_by_their_prompt(tm
     assert "[environment-name-conflict]" in doctor("--python", str(python))[1]
     code, shown = doctor("--python", str(python), "--fix", "--yes")
     assert code == 0
-    assert "[environment-name-conflict]" not in shown.rpartition("examining")[2]
+    assert "[environment-name-conflict]" not in shown.rpartition("in Python")[2]
     prompt = subprocess.run(
         ["bash", "-c", f". '{python.parent}/activate'; echo $VIRTUAL_ENV_PROMPT"], check=True, capture_output=True, text=True
     ).stdout
