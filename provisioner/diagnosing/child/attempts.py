@@ -102,9 +102,8 @@ def attempts(installed: set[str], has_gpu: Callable[[], bool]) -> dict[str, Any]
 
     def work(name: str, code: str) -> None:
         with slots:
-            results[name] = (
-                child(code, max(QUIET_SECONDS, end_of_time - time.time())) if not hung(results, "torch") else NOT_TRIED
-            )
+            left = max(QUIET_SECONDS, end_of_time - time.time())
+            results[name] = NOT_TRIED if hung(results, "torch") else child(code, left)
 
     def call() -> None:
         if has_gpu():
@@ -148,15 +147,8 @@ def child(code: str, seconds: float) -> dict[str, Any]:
             waits = dict(waiting(process.pid, native=cpu < BUSY), cpu=round(cpu, 2))
             stack = python_stack(process.pid, stacks)
             printed = end(process)[-2000:]
-            result = {
-                "outcome": "hang",
-                "code": None,
-                "output": printed,
-                "waits": waits,
-                "stack": stack,
-                "earlier": earlier,
-                "idle": idle,
-            }
+            result = {"outcome": "hang", "code": None, "output": printed, "waits": waits, "stack": stack}
+            result.update(earlier=earlier, idle=idle)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     result["seconds"] = round(time.time() - started, 1)
