@@ -13,7 +13,11 @@ from click.testing import CliRunner
 from provisioner.cli.doctor import command
 from provisioner.diagnosing.fixing import BEFORE
 from provisioner.diagnosing.relocation import copy_venv
+from provisioner.environments import store
+from provisioner.environments.manifest import Manifest
 from provisioner.errors import ProvisionError
+from provisioner.machine.facts import Machine
+from provisioner.planning.values import Plan, Route
 from tests.diagnosing.broken import install, make_venv, make_wheel, site_packages
 
 pytestmark = pytest.mark.subprocess
@@ -117,3 +121,26 @@ def test_two_environments_active_at_once_are_found_by_the_python_that_starts(
     assert "[two-environments-active]" not in doctor("--python", str(python))[1]
     monkeypatch.setenv("PATH", f"{other.parent}:{os.environ['PATH']}")
     assert f"first python on PATH: {other}" in doctor("--python", str(python))[1]
+
+
+def managed(name: str, folder: Path, activation: dict[str, str]) -> None:
+    """An environment of our own in which flash-attn lies outside xformers' range, as a plan may want it."""
+    plan = Plan("ampere", Route.WHEEL, "3.11", "2.8.0", None, None, activation=activation)
+    with store.new_generation(name) as generation:
+        python = make_venv(generation.prefix, with_pip=False)
+        kernels: dict[str, str | bytes] = {"flash_attn/__init__.py": "", "flash_attn_2_cuda.so": b"\x7fELF"}
+        install(
+            python,
+            make_wheel(folder, "flash-attn", "2.8.3", kernels),
+            make_wheel(folder, "xformers", "0.0.32.post2", {"xformers/__init__.py": "", "xformers/ops.py": ""}),
+        )
+        generation.commit(Manifest(name, generation.id, "venv", "2026-11-27T00:00:00+00:00", "0", plan, Machine(), "0" * 64))
+
+
+def test_an_environment_of_our_own_is_examined_as_its_activation_sets_it(tmp_path: Path) -> None:
+    managed("unsloth_env", tmp_path, {})
+    assert "[xformers-flash-attn-range]" in doctor("unsloth_env")[1]
+    managed("unsloth_env_v2", tmp_path, {"XFORMERS_IGNORE_FLASH_VERSION_CHECK": "1"})
+    shown = doctor("unsloth_env_v2")[1]
+    assert "[xformers-flash-attn-range]" not in shown
+    assert "unsloth_env_v2 is easily mistaken for unsloth_env" in shown, "by its name, not by its generation's"
