@@ -196,13 +196,24 @@ def _examined(interpreter: Path, output: Output) -> tuple[Machine, tuple[Finding
     with output.progress(), progress.task(f"examining {interpreter}"), ThreadPoolExecutor(1) as beside:
         asked = beside.submit(probe, python=interpreter)
         try:
-            inventory = take(interpreter)
+            inventory = take(interpreter, activation=_activation(interpreter.parent.parent))
         except UsageError as error:
             if not interpreters.is_environment(interpreter):
                 raise
             return asked.result(), resolve([interpreters.judge(interpreter, asked.result(), error.why or error.what)])
         machine = asked.result()
         return machine, diagnose(machine, inventory, devices() if machine.gpus else ())
+
+
+def _activation(prefix: Path) -> dict[str, str]:
+    """The variables that activating one of our own environments sets; none for another's."""
+    from provisioner.environments.manifest import manifest_path, read_manifest
+    from provisioner.errors import ProvisionError
+
+    try:
+        return read_manifest(prefix).plan.activation if manifest_path(prefix).exists() else {}
+    except ProvisionError:
+        return {}
 
 
 ROUNDS = 4
@@ -225,6 +236,9 @@ def _repaired(
 
     if not steps(findings):
         output.say("Nothing here can be repaired automatically.")
+    elif not dry_run:  # after a dry run they are shown in full
+        for finding in findings:
+            output.say(_finding_lines(finding)[0])
     for _ in range(ROUNDS):
         before = steps(findings)
         if not before or not repair(interpreter, machine, before, output, dry_run=dry_run, yes=yes, offline=offline):

@@ -39,6 +39,7 @@ class MemoryOptions:
     optimizer: str
     checkpointing: str
     loss: str
+    attention: str
     vllm_share: float
 
 
@@ -70,6 +71,12 @@ def memory_options(function: F) -> F:
     )
     @click.option(
         "--loss", type=click.Choice(["fused", "full"]), default="fused", help="Logits in chunks, or all at once (fused)."
+    )
+    @click.option(
+        "--attention",
+        type=click.Choice(["fused", "eager"]),
+        default="fused",
+        help="flash-attn, xformers or SDPA; or none of them (fused).",
     )
     @click.option(
         "--vllm-share",
@@ -153,6 +160,7 @@ def _training(options: MemoryOptions, card: int | None) -> Training:
         optimizer=options.optimizer,
         checkpointing=Checkpointing(options.checkpointing),
         loss=Loss(options.loss),
+        eager=options.attention == "eager",
         vllm_share=options.vllm_share,
         card=card,
     )

@@ -62,7 +62,12 @@ def apply(step: Step) -> Result:
 
 
 def apply_undoably(step: Step, prefix: Path) -> Result:
-    """Run one step; where it fails, or is interrupted, the packages and scripts of the environment ``prefix`` are as they were."""
+    """Run one step; where it fails, or is interrupted, the packages and scripts of the environment ``prefix`` are as they were.
+
+    A copy elsewhere changes nothing in it, and nothing may be added to it meanwhile.
+    """
+    if step.repair is Repair.MOVE:
+        return apply(step)
     with _kept(prefix) as kept:
         result = apply(step)
         if result.ok:

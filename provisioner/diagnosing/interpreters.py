@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 from pathlib import Path
 
 from provisioner.diagnosing.candidates import Candidate
+from provisioner.diagnosing.checks.installer import with_copies
 from provisioner.diagnosing.findings import Fix, Safety, Severity
 from provisioner.machine.facts import Machine
 
@@ -77,4 +77,4 @@ def _another(prefix: Path, machine: Machine) -> Fix | None:
     words = [sys.executable, "-m", "uv", "venv", "--no-config", "--allow-existing", "--python", other.path, str(prefix)]
     words += ["--system-site-packages"] if shares else []
     text = f"let it go on with {other.path} ({other.version}): its packages stay"
-    return Fix(text, shlex.join(words), Safety.REVERSIBLE, automatic=True)
+    return Fix(text, with_copies(prefix, *words), Safety.REVERSIBLE, automatic=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -205,11 +206,14 @@ IMPORT_VARIABLE, IMPORT_SECONDS = "UNSLOTH_DIAGNOSE_SECONDS", 40.0
 """How long the imports may take that are at work, and the variable that says otherwise (child/attempts.py)."""
 
 
-def take(python: Path, *, import_seconds: float | None = None) -> Inventory:
-    """Take the inventory of ``python``'s environment. Raise `UsageError` when that interpreter cannot run the script."""
+def take(python: Path, *, import_seconds: float | None = None, activation: Mapping[str, str] | None = None) -> Inventory:
+    """Take the inventory of ``python``'s environment, with the variables set that its activation sets.
+
+    Raise `UsageError` when that interpreter cannot run the script.
+    """
     given = os.environ.get(IMPORT_VARIABLE, "")
     import_seconds = import_seconds or (float(given) if given.replace(".", "", 1).isdigit() else IMPORT_SECONDS)
-    environment = {**os.environ, IMPORT_VARIABLE: str(import_seconds)}
+    environment = {**os.environ, **(activation or {}), IMPORT_VARIABLE: str(import_seconds)}
     result = run(
         [python, "-", "--json"],
         input_text=script(),  # not by a file: a full disk is what this may have to find

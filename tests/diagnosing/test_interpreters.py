@@ -11,8 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from provisioner.cli.doctor import command
+from provisioner.diagnosing.fixing import BEFORE
 from provisioner.diagnosing.relocation import copy_venv
+from provisioner.environments import store
+from provisioner.environments.manifest import Manifest
 from provisioner.errors import ProvisionError
+from provisioner.machine.facts import Machine
+from provisioner.planning.values import Plan, Route
 from tests.diagnosing.broken import install, make_venv, make_wheel, site_packages
 
 pytestmark = pytest.mark.subprocess
@@ -69,7 +74,8 @@ def test_an_environment_under_an_awkward_path_is_copied_to_a_plain_one_and_stays
     code, shown = doctor("--python", str(python), "--fix", "--yes")
     assert code == 0
     assert "path-not-ascii: " in shown
-    assert shown.count("[path-not-ascii]") == 0, "the copy is what was examined last"
+    assert "[path-not-ascii]" not in shown.rpartition("in Python")[2], "the copy is what was examined last"
+    assert not list((tmp_path / "unsloth_env").rglob(f"*{BEFORE}*"))
     moved = tmp_path / "unsloth_env" / "bin" / "python"
     assert runs(moved, "import peft, sys; print(sys.prefix)") == str(tmp_path / "unsloth_env")
     pip = subprocess.run([moved.parent / "pip", "--version"], check=True, capture_output=True, text=True).stdout
@@ -98,7 +104,7 @@ def test_environments_that_are_easily_mistaken_are_told_apart_by_their_prompt(tm
     assert "[environment-name-conflict]" in doctor("--python", str(python))[1]
     code, shown = doctor("--python", str(python), "--fix", "--yes")
     assert code == 0
-    assert "[environment-name-conflict]" not in shown
+    assert "[environment-name-conflict]" not in shown.rpartition("in Python")[2]
     prompt = subprocess.run(
         ["bash", "-c", f". '{python.parent}/activate'; echo $VIRTUAL_ENV_PROMPT"], check=True, capture_output=True, text=True
     ).stdout
@@ -115,3 +121,26 @@ def test_two_environments_active_at_once_are_found_by_the_python_that_starts(
     assert "[two-environments-active]" not in doctor("--python", str(python))[1]
     monkeypatch.setenv("PATH", f"{other.parent}:{os.environ['PATH']}")
     assert f"first python on PATH: {other}" in doctor("--python", str(python))[1]
+
+
+def managed(name: str, folder: Path, activation: dict[str, str]) -> None:
+    """An environment of our own in which flash-attn lies outside xformers' range, as a plan may want it."""
+    plan = Plan("ampere", Route.WHEEL, "3.11", "2.8.0", None, None, activation=activation)
+    with store.new_generation(name) as generation:
+        python = make_venv(generation.prefix, with_pip=False)
+        kernels: dict[str, str | bytes] = {"flash_attn/__init__.py": "", "flash_attn_2_cuda.so": b"\x7fELF"}
+        install(
+            python,
+            make_wheel(folder, "flash-attn", "2.8.3", kernels),
+            make_wheel(folder, "xformers", "0.0.32.post2", {"xformers/__init__.py": "", "xformers/ops.py": ""}),
+        )
+        generation.commit(Manifest(name, generation.id, "venv", "2026-11-27T00:00:00+00:00", "0", plan, Machine(), "0" * 64))
+
+
+def test_an_environment_of_our_own_is_examined_as_its_activation_sets_it(tmp_path: Path) -> None:
+    managed("unsloth_env", tmp_path, {})
+    assert "[xformers-flash-attn-range]" in doctor("unsloth_env")[1]
+    managed("unsloth_env_v2", tmp_path, {"XFORMERS_IGNORE_FLASH_VERSION_CHECK": "1"})
+    shown = doctor("unsloth_env_v2")[1]
+    assert "[xformers-flash-attn-range]" not in shown
+    assert "unsloth_env_v2 is easily mistaken for unsloth_env" in shown, "by its name, not by its generation's"

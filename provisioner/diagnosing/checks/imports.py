@@ -10,6 +10,7 @@ from dataclasses import replace
 from provisioner.diagnosing import hangs, messages
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.checks.installer import install, uninstall
+from provisioner.diagnosing.checks.requirements import requirements
 from provisioner.diagnosing.findings import Fix, Repair, Safety, Severity
 from provisioner.diagnosing.inventory import Attempt, Inventory, Lock
 from provisioner.machine.report.cleaning import clean
@@ -79,9 +80,45 @@ def _absent(inventory: Inventory, package: str, attempt: Attempt) -> Candidate |
     name = missing[1].replace("_", "-")
     if name == package or inventory.version(name) or name in _PARTS:
         return None
-    fix = Fix(f"install {name}", install(inventory, name), Safety.REVERSIBLE)
+    provider = _provider(inventory, missing[1])
+    fix = (
+        Fix(f"install {provider}", install(inventory, provider), Safety.REVERSIBLE)
+        if provider
+        else Fix(f"install the package that has the module {missing[1]}")
+    )
     title = f"{package} needs {missing[1]}, which is not installed"
     return Candidate("missing-dependency", 58, Severity.ERROR, title, (missing[0],), fix)
+
+
+_OTHER_NAMES = {
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+    "sklearn": "scikit-learn",
+    "dateutil": "python-dateutil",
+}
+
+
+def _provider(inventory: Inventory, module: str) -> str | None:
+    """The package that has a module: one that others here ask for by that name. A guess from an index could be anybody's."""
+    name = module.replace("_", "-").lower()
+    asked = {one.name for one in requirements(inventory)}
+    return _OTHER_NAMES.get(module) or (name if name in asked or name in _STACK else None)
+
+
+_STACK = (
+    "torch",
+    "triton",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "einops",
+    "unsloth-zoo",
+    "xformers",
+    "bitsandbytes",
+)
 
 
 _NUMPY = re.compile(
@@ -96,13 +133,13 @@ def _numpy(inventory: Inventory, attempt: Attempt) -> Candidate | None:
     if said is None or not modules:
         return None
     name, numpy = modules[-1].replace("_", "-"), inventory.version("numpy")
-    there = f" {version}" if (version := inventory.version(name)) else ""
-    title = f"{name}{there} was compiled for another numpy than {numpy}"
+    version = inventory.version(name)
+    title = f"{name}{f' {version}' if version else ''} was compiled for another numpy than {numpy}"
     fix = Fix(
         f"install a {name} made for it, or go back to numpy 1",
-        install(inventory, "--upgrade", name),
+        install(inventory, "--upgrade", name) if version else None,
         Safety.REVERSIBLE,
-        automatic=True,
+        automatic=version is not None,
     )
     return Candidate(
         "numpy-abi-mismatch", 46, Severity.ERROR, title, (said[0].strip(), f"numpy {numpy}"), fix, "numpy 2.0 migration notes"

@@ -27,12 +27,23 @@ def _base(inventory: Inventory, verb: str) -> list[str]:
     return [sys.executable, "-m", "uv", "pip", verb, "--python", python]
 
 
+ATTIC = "provision-doctor-removed"
+
+
 def attic(inventory: Inventory) -> Path:
     """Return the folder in the prefix to which repairs move what they take away, so that it can be put back."""
-    return Path(inventory.python.prefix) / "provision-doctor-removed"
+    return Path(inventory.python.prefix) / ATTIC
 
 
 def set_aside(inventory: Inventory, *paths: str) -> str:
     """Return the command that moves ``paths`` into the attic, over nothing that is there already."""
     folder = str(attic(inventory))
     return f"{shlex.join(['mkdir', '-p', folder])} && {shlex.join(['mv', '--backup=numbered', '-t', folder, *paths])}"
+
+
+def with_copies(prefix: Path, *words: str) -> str:
+    """Return the command ``words``, which write an environment's activation anew, after one that keeps what it was like before."""
+    folder = prefix / ATTIC
+    kept = [str(prefix / "pyvenv.cfg"), str(prefix / "bin" / "activate")]
+    steps = (["mkdir", "-p", str(folder)], ["cp", "-a", "--backup=numbered", "-t", str(folder), *kept], words)
+    return " && ".join(map(shlex.join, steps))

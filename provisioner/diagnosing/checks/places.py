@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from provisioner.diagnosing.candidates import Candidate
+from provisioner.diagnosing.checks.installer import with_copies
 from provisioner.diagnosing.findings import Fix, Repair, Safety, Severity
 from provisioner.diagnosing.inventory import Inventory
 
@@ -106,7 +107,7 @@ def _told_apart(inventory: Inventory, own: Path) -> Fix:
     if any(entry.startswith(python.base_prefix) and entry.endswith("site-packages") for entry in python.path):
         words.append("--system-site-packages")
     base = Path(python.base_prefix) / "bin" / f"python{'.'.join(python.version.split('.')[:2])}"
-    command = shlex.join([*words, "--python", str(base), str(own)])
+    command = with_copies(own, *words, "--python", str(base), str(own))
     return Fix(f"let its prompt say what is inside: ({own.name}:{inside})", command, Safety.REVERSIBLE, automatic=True)
 
 

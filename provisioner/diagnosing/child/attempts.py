@@ -32,7 +32,7 @@ BUSY = 0.05
 """Cores of CPU time from which a child is at work, however crowded the machine."""
 
 READ_BYTES = 1 << 16
-"""Bytes read between two looks from which a child is at work: an import from a slow disk."""
+"""Bytes read between two looks from which a child is at work: an import from a slow disk, by calls or as mapped pages."""
 
 IMPORTS = (
     # distribution, statement; the longest first
@@ -102,9 +102,8 @@ def attempts(installed: set[str], has_gpu: Callable[[], bool]) -> dict[str, Any]
 
     def work(name: str, code: str) -> None:
         with slots:
-            results[name] = (
-                child(code, max(QUIET_SECONDS, end_of_time - time.time())) if not hung(results, "torch") else NOT_TRIED
-            )
+            left = max(QUIET_SECONDS, end_of_time - time.time())
+            results[name] = NOT_TRIED if hung(results, "torch") else child(code, left)
 
     def call() -> None:
         if has_gpu():
@@ -148,15 +147,8 @@ def child(code: str, seconds: float) -> dict[str, Any]:
             waits = dict(waiting(process.pid, native=cpu < BUSY), cpu=round(cpu, 2))
             stack = python_stack(process.pid, stacks)
             printed = end(process)[-2000:]
-            result = {
-                "outcome": "hang",
-                "code": None,
-                "output": printed,
-                "waits": waits,
-                "stack": stack,
-                "earlier": earlier,
-                "idle": idle,
-            }
+            result = {"outcome": "hang", "code": None, "output": printed, "waits": waits, "stack": stack}
+            result.update(earlier=earlier, idle=idle)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     result["seconds"] = round(time.time() - started, 1)
@@ -212,7 +204,7 @@ def watched(process: subprocess.Popen[bytes], seconds: float, stacks: str) -> tu
         tree = [process.pid, *descendants(process.pid)]
         now, cpu, done = time.time(), cpu_of(tree), bytes_read(process.pid)
         before, cpu_before, done_before = samples[-1]
-        if (cpu - cpu_before) / (now - before) >= BUSY or done - done_before >= READ_BYTES or is_runnable(tree):
+        if (cpu - cpu_before) / (now - before) >= BUSY or done - done_before >= READ_BYTES or is_at_work(tree):
             worked = now
         samples = [*samples[-2:], (now, cpu, done)]
         left = min(worked + QUIET_SECONDS, started + seconds) - now
@@ -225,15 +217,22 @@ def watched(process: subprocess.Popen[bytes], seconds: float, stacks: str) -> tu
             earlier = python_stack(process.pid, stacks)
 
 
-def is_runnable(tree: list[int]) -> bool:
-    """Say whether one of these processes wants to run: on a crowded machine that is work too."""
-    return any(read("/proc/%d/stat" % one).rsplit(")", 1)[-1].split()[:1] == ["R"] for one in tree)
+def is_at_work(tree: list[int]) -> bool:
+    """Say whether one of these processes wants to run, or waits for a page from a disk: on a crowded machine that is work too."""
+    states = [(one, read("/proc/%d/stat" % one).rsplit(")", 1)[-1].split()[:1]) for one in tree]
+    return any(state == ["R"] or (state == ["D"] and FROM_DISK.search(read("/proc/%d/wchan" % one))) for one, state in states)
+
+
+FROM_DISK = re.compile(r"folio_wait|io_schedule|page_bit|bio_wait")
+"""Where the kernel waits for local storage; network file systems have names of their own (nfs, rpc, fuse)."""
 
 
 def bytes_read(pid: int) -> int:
-    """Return how much a child has read so far, from files of any kind."""
-    match = re.search(r"^rchar: (\d+)", read("/proc/%d/io" % pid), re.MULTILINE)
-    return int(match.group(1)) if match else 0
+    """Return how much a child has read so far: by calls, from disks, and as pages of libraries that were mapped."""
+    counted = re.findall(r"^(?:rchar|read_bytes): (\d+)", read("/proc/%d/io" % pid), re.MULTILINE)
+    after = read("/proc/%d/stat" % pid).rsplit(")", 1)[-1].split()
+    faults = int(after[7]) + int(after[9]) if len(after) > 9 else 0
+    return sum(map(int, counted)) + 4096 * faults
 
 
 def output_within(process: subprocess.Popen[bytes], seconds: float) -> str | None:
