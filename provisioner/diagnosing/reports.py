@@ -49,12 +49,14 @@ def _is_foreign(candidate: Candidate, report: Report) -> bool:
 def _in_context(candidate: Candidate, report: Report) -> Candidate:
     """Read a message by what surrounds it.
 
-    Under WSL a missing libcuda is not a missing driver: the driver is Windows', only its library is not found. And torch is
+    No GPU for Unsloth where another tool lists one is torch without CUDA. Under WSL a missing libcuda is not a missing driver: the driver is Windows', only its library is not found. And torch is
     hidden by build isolation only where something is being built; else it is simply not installed.
     """
     quotes = " ".join(candidate.evidence)
     if candidate.code == "xformers-torch-mismatch" and "Xformers = None" in report.text.text:
         return replace(candidate, severity=Severity.WARNING, rank=94)  # Unsloth's banner says that it went on without
+    if candidate.code == "no-gpu" and rules.nvidia_gpus(report):
+        return replace(candidate, code="cuda-unavailable", rank=45, title="torch cannot use the GPU that is there")
     if candidate.code == "driver-not-running" and report.machine.platform.wsl == "2" and "libcuda" in quotes:
         return replace(candidate, code="wsl-libcuda-not-found", rank=23, title="the linker does not find WSL's libcuda.so")
     if (

@@ -10,10 +10,16 @@ from functools import cached_property
 LINE_LIMIT = 100_000
 """Characters kept of one line: compile commands reach 10 kB, base64 blobs and minified files are larger and hold no facts."""
 
+_ROW_LIMIT = 300
+"""Characters up to which a line between bars may be a row of a Markdown table."""
+
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|\u241b\[[0-9;]*m")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\u200b-\u200f\u2028\u2029]")
 _SPACES = re.compile(r"[\u00a0\u2000-\u200a\u202f\u3000]")
-_FULL_WIDTH = {"：": ": ", "（": "(", "）": ")", "，": ", ", "＝": "=", "；": "; "}
+_FULL_WIDTH = {"：": ": ", "，": ", ", "；": "; "}
+_FULL_WIDTH_ASCII = re.compile(r"[\uff01-\uff5e]")
+_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_TABLE_ROW = re.compile(r"^\s*\|\s*([^|\s][^|]*?)\s*\|\s*([^|\s][^|]*?)\s*\|\s*$")
 _FENCE = re.compile(r"^\s*(?:```|~~~)[\w +.-]*$|^\s*</?(?:details|summary|pre|code|br|p)\s*/?>\s*$", re.IGNORECASE)
 _TAGS = re.compile(r"</?(?:details|summary|pre|code|b|i|em|strong)>", re.IGNORECASE)
 _QUOTE = re.compile(r"^(?:[ ]{0,3}>(?!>>)[ ]?)+")
@@ -29,11 +35,31 @@ _PREFIXES = (
     re.compile(r"(?:INFO|WARNING|ERROR|DEBUG|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[\w./-]+:\d+\] ?"),  # vLLM's logger
     re.compile(r"\[\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^\]]*\] ?"),  # sglang's logger
     re.compile(r"\[(?:build|proc|driver|cmake|main)\] (?=.)"),  # an editor's CMake output
-    re.compile(r"(?:stdout|stderr|out|err)[ ]?[|:]\s(?=.)"),
+    re.compile(r"(?:stdout|stderr|out|err)(?:[ ]?[|:]| [FP])\s(?=.)"),  # docker, and Kubernetes' "stdout F "
+    re.compile(r"\[\d+,\d+\]<(?:stdout|stderr)>:[ ]?"),  # mpirun --tag-output
+    re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ [\w./@-]+(?:\[\d+\])?: "),  # the journal
 )
 
-_PREFIX_STARTS = ("#", "[", "(", "INFO ", "WARNING ", "ERROR ", "DEBUG ", "CRITICAL", "stdout", "stderr", "out", "err")
+_MONTHS = ("Jan ", "Feb ", "Mar ", "Apr ", "May ", "Jun ", "Jul ", "Aug ", "Sep ", "Oct ", "Nov ", "Dec ")
+_PREFIX_STARTS = ("#", "[", "(", "INFO ", "WARNING ", "ERROR ", "DEBUG ", "CRITICAL", "stdout", "stderr", "out", "err", *_MONTHS)
 """How a line with a prefix begins, where it does not begin with a digit."""
+
+_SHARED_PREFIX = re.compile(r"[ ]{0,8}(?=[^\s|>]{0,40}\w)[^\s|>]{1,48}[ ]{0,8}(?:\||(?<=:)|>)(?:[ ]|$)")
+"""A word before a bar, a colon or an arrow: the name of a container, a host or a worker where nearly all lines begin with it."""
+
+_SHARED_LINES = 6
+_SHARED_SHARE = 0.7
+"""How many lines, and which share of all, begin with the same word before it is a prefix: a judgement."""
+
+_FLATTENED = re.compile(
+    r"\s+(?=(?:Is debug build|CUDA used to build PyTorch|ROCM used to build PyTorch|OS|GCC version|Clang version|CMake version|Libc version|"
+    r"Python version|Python platform|Is CUDA available|CUDA runtime version|CUDA_MODULE_LOADING set to|GPU models and configuration|"
+    r"Nvidia driver version|cuDNN version|HIP runtime version|MIOpen runtime version|Is XNNPACK available|CPU|"
+    r"Versions of relevant libraries)\s*:|GPU \d+: |\[(?:pip3?|conda)\] |PyTorch version\s*:)"
+)
+"""Where collect_env began a line, in a report that a tracker or a search engine wrote as one."""
+
+_FLATTENED_TABLE = re.compile(r"(?<=[|+])[ ]+(?=[|+])")
 
 
 @dataclass(frozen=True)
@@ -55,7 +81,7 @@ class CleanText:
 
 def clean(text: str) -> CleanText:
     """Return ``text`` without colours, quotes, fences, log prefixes, entities and odd spaces; one entry per line."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("%20", " ")
     if "\x1b" in text or "\u241b" in text:
         text = _ANSI.sub("", text)
     text = _CONTROL.sub("", text)
@@ -63,10 +89,35 @@ def clean(text: str) -> CleanText:
         text = _SPACES.sub(" ", text)
         for wide, narrow in _FULL_WIDTH.items():  # six replacements take a twentieth of str.translate's time
             text = text.replace(wide, narrow)
+        text = _FULL_WIDTH_ASCII.sub(lambda letter: chr(ord(letter[0]) - 0xFEE0), text)
     if "&" in text:
         text = html.unescape(text)
-    lines = (_clean_line(line[:LINE_LIMIT]) for line in text.split("\n"))
-    return CleanText(tuple(line for line in lines if line is not None))
+    if "<br" in text:
+        text = _BREAK.sub("\n", text)
+    lines = _without_shared_prefix([line for part in text.split("\n") for line in _unflattened(part[:LINE_LIMIT])])
+    return CleanText(tuple(line for line in map(_clean_line, lines) if line is not None))
+
+
+def _unflattened(line: str) -> list[str]:
+    """The lines of a collect_env report or of nvidia-smi's table that stand on one line."""
+    if "CUDA used to build PyTorch" in line and "Python platform" in line:
+        return _FLATTENED.sub("\n", line).split("\n")
+    if "NVIDIA-SMI" in line and "Persistence-M" in line:
+        return _FLATTENED_TABLE.sub("\n", line).split("\n")
+    return [line]
+
+
+def _without_shared_prefix(lines: list[str]) -> list[str]:
+    """Take off what nearly every line begins with: ``web-1  | ``, ``node07: ``."""
+    first = next((match[0] for line in lines[:_SHARED_LINES] if (match := _SHARED_PREFIX.match(line))), None)
+    if first is None:
+        return lines
+    bare = first.rstrip()
+    filled = [line for line in lines if line.strip()]
+    sharing = sum(line.startswith(bare) for line in filled)
+    if sharing < _SHARED_LINES or sharing < _SHARED_SHARE * len(filled):
+        return lines
+    return [line[len(first) :] if line.startswith(first) else line[len(bare) :] if line.startswith(bare) else line for line in lines]
 
 
 def _clean_line(line: str) -> str | None:
@@ -79,6 +130,8 @@ def _clean_line(line: str) -> str | None:
         line = _TAGS.sub("", line)
     if ">" in line[:4]:
         line = _QUOTE.sub("", line)
+    if "|" in line[:4] and len(line) < _ROW_LIMIT and (row := _TABLE_ROW.match(line)) and row[1].strip("-:= "):  # a Markdown table of labels and values
+        return f"{row[1]}: {row[2]}"
     return _without_prefix(line)
 
 

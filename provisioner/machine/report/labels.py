@@ -1,0 +1,63 @@
+"""Lines of a label and a value that no reader of its own takes: issue forms, and the reports of DeepSpeed, xformers, detectron2, ComfyUI.
+
+A GPU counts only where the value begins with a brand and names a model of the table of GPUs: labels are anybody's, models are not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from provisioner.machine.facts import Gpu
+from provisioner.machine.report.claims import Claim
+from provisioner.machine.report.cleaning import CleanText
+from provisioner.machine.report.gpu_names import capability_of
+from provisioner.machine.report.versions import VERSION, dotted_cuda
+
+_GPU = re.compile(
+    r"^\s*(?:[-*•+]\s+)?(?:\*\*)?(?:GPUs?(?:[ _](?:model|name|type|info|card|device))?|gpu\.name|Graphics [Cc]ard|Video [Cc]ard|显卡(?:型号)?|GPU ?型号|"
+    r"Model|Device(?: [Nn]ame)?)(?:\*\*)?\s*[:=](?:\*\*)?\s*(?:cuda:\d+\s+)?(?P<value>\S.*)$"
+)
+_COUNT = re.compile(r"^(?:(?P<before>\d{1,2})\s?[x×*]\s*)?(?P<name>.+?)(?:\s+[x×*]\s?(?P<after>\d{1,2}))?$")
+_NAME_END = re.compile(r"\s*(?:[(,;|/]| : | - |\bwith\b|\bdriver\b).*$", re.IGNORECASE)
+_BRAND = re.compile(r"^(?:NVIDIA|Tesla|GeForce|Quadro|TITAN|RTX|GTX)\b", re.IGNORECASE)
+_ARCH_ROW = re.compile(r"^\s*GPU (\d+(?:,\d+)*)\s{2,}(\S.*?) \(arch=(\d+\.\d)\)\s*$")
+_NVCC = re.compile(r"^\s*(?:[-*•+]\s+)?(?:\*\*)?(?:NVCC|nvcc)(?: [Vv]ersion)?(?:\*\*)?(?:\s*[:=]|\s\.{3,})\s*v?(\d+\.\d+(?:\.\d+)?)\b")
+_TORCH = re.compile(rf"^(?:torch version \.{{3,}}|pytorch\.version:)\s*({VERSION})")
+_CUDA = re.compile(r"^(?:torch cuda version \.{3,}|CUDA Runtime Version \(PyTorch\):|CUDA \(PyTorch\):|CUDA runtime used by PyTorch:|\s*- CUDA Runtime)\s*(\d+\.\d+)\b")
+_BITSANDBYTES = re.compile(r"PyTorch settings found: CUDA_VERSION=(\d{2,3})\b")
+_CAPABILITY = re.compile(r"^\s*(?:[-*•+]\s+)?(?:gpu\.compute_capability|Compute [Cc]apability)\s*[:=]\s*(\d{1,2}\.\d)\b")
+
+
+def read(report: CleanText) -> Iterator[Claim]:
+    """Yield the claims of each labelled line, the devices last."""
+    gpus: list[Gpu] = []
+    capability: str | None = None
+    for line in report.lines:
+        if len(line) > 300:
+            continue
+        for fact, pattern in (("software.nvcc", _NVCC), ("software.torch", _TORCH), ("software.torch_cuda", _CUDA)):
+            if match := pattern.match(line):
+                yield Claim(fact, match[1], line.strip())
+        if "CUDA_VERSION=" in line and (match := _BITSANDBYTES.search(line)):
+            yield Claim("software.torch_cuda", dotted_cuda(match[1]), line.strip())
+        if match := _CAPABILITY.match(line):
+            capability = capability or match[1]
+        if match := _ARCH_ROW.match(line):
+            gpus += [Gpu(name=match[2], compute_capability=match[3], source="report")] * len(match[1].split(","))
+        elif match := _GPU.match(line):
+            gpus += _devices(match["value"])
+    if gpus:
+        if capability and len({gpu.name for gpu in gpus}) == 1:
+            gpus = [Gpu(name=gpu.name, compute_capability=gpu.compute_capability or capability, source="report") for gpu in gpus]
+        yield Claim("gpus", tuple(gpus), "a line that names the GPU")
+
+
+def _devices(value: str) -> list[Gpu]:
+    match = _COUNT.match(_NAME_END.sub("", value.strip().strip("*`")))
+    if match is None:
+        return []
+    name = match["name"].strip()
+    if not _BRAND.match(name) or len(name) > 60 or capability_of(name) is None:
+        return []
+    return [Gpu(name=name, source="report")] * int(match["before"] or match["after"] or 1)
