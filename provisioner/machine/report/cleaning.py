@@ -81,7 +81,7 @@ class CleanText:
 
 def clean(text: str) -> CleanText:
     """Return ``text`` without colours, quotes, fences, log prefixes, entities and odd spaces; one entry per line."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("%20", " ")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("%20", " ").replace('\\"', '"')
     if "\x1b" in text or "\u241b" in text:
         text = _ANSI.sub("", text)
     text = _CONTROL.sub("", text)

@@ -9,7 +9,8 @@ from provisioner.machine.facts import Gpu
 from provisioner.machine.report.claims import Claim
 from provisioner.machine.report.cleaning import CleanText
 from provisioner.machine.report.collect_env import platform_claims
-from provisioner.machine.report.versions import VERSION, cuda_of_torch, is_rocm
+from provisioner.machine.report.torch_text import torch_claims
+from provisioner.machine.report.versions import VERSION
 
 _FIELD = re.compile(
     r"^\s*[-*]\s*`?(Platform|Python version|PyTorch version(?: \(GPU\?\))?|GPU type|GPU number|GPU memory|Transformers version|TRL version|"
@@ -45,10 +46,6 @@ def _torch(value: str) -> Iterator[Claim]:
     match = re.match(rf"({VERSION})(?: \((\w+)\))?", value)
     if match is None:
         return
-    yield Claim("software.torch", match[1], value)
-    if cuda := cuda_of_torch(match[1]):
-        yield Claim("software.torch_cuda", cuda, value)
-    if is_rocm(match[1]):
-        yield Claim("signal.rocm", value, value)
+    yield from torch_claims(match[1], value)
     if match[2] in ("True", "False"):
         yield Claim("signal.cuda_available", match[2] == "True", value)

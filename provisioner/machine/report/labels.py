@@ -12,7 +12,8 @@ from provisioner.machine.facts import Gpu
 from provisioner.machine.report.claims import Claim
 from provisioner.machine.report.cleaning import CleanText
 from provisioner.machine.report.gpu_names import capability_of
-from provisioner.machine.report.versions import VERSION, dotted_cuda
+from provisioner.machine.report.torch_text import torch_claims
+from provisioner.machine.report.versions import DRIVER, VERSION, dotted_cuda
 
 _GPU = re.compile(
     r"^\s*(?:[-*•+]\s+)?(?:\*\*)?(?:GPUs?(?:[ _](?:model|name|type|info|card|device))?|gpu\.name|Graphics [Cc]ard|Video [Cc]ard|显卡(?:型号)?|GPU ?型号|"
@@ -21,11 +22,19 @@ _GPU = re.compile(
 _COUNT = re.compile(r"^(?:(?P<before>\d{1,2})\s?[x×*]\s*)?(?P<name>.+?)(?:\s+[x×*]\s?(?P<after>\d{1,2}))?$")
 _NAME_END = re.compile(r"\s*(?:[(,;|/]| : | - |\bwith\b|\bdriver\b).*$", re.IGNORECASE)
 _BRAND = re.compile(r"^(?:NVIDIA|Tesla|GeForce|Quadro|TITAN|RTX|GTX)\b", re.IGNORECASE)
-_ARCH_ROW = re.compile(r"^\s*GPU (\d+(?:,\d+)*)\s{2,}(\S.*?) \(arch=(\d+\.\d)\)\s*$")
+_DETECTRON_GPU = re.compile(r"^GPU (\d+(?:,\d+)*)\s{2,}((?:NVIDIA|Tesla|GeForce|Quadro|TITAN|GRID|A\d|H\d)\S*(?: \S+)*?)(?: \(arch=(\d{1,2}\.\d)\))?$")
+_DETECTRON_PYTHON = re.compile(r"^Python\s{2,}(\d\.\d+\.\d+)\S* [(|]")
+_DETECTRON_DRIVER = re.compile(rf"^Driver version\s{{2,}}({DRIVER})$")
 _NVCC = re.compile(r"^\s*(?:[-*•+]\s+)?(?:\*\*)?(?:NVCC|nvcc)(?: [Vv]ersion)?(?:\*\*)?(?:\s*[:=]|\s\.{3,})\s*v?(\d+\.\d+(?:\.\d+)?)\b")
 _TORCH = re.compile(rf"^(?:torch version \.{{3,}}|pytorch\.version:)\s*({VERSION})")
 _CUDA = re.compile(r"^(?:torch cuda version \.{3,}|CUDA Runtime Version \(PyTorch\):|CUDA \(PyTorch\):|CUDA runtime used by PyTorch:|\s*- CUDA Runtime)\s*(\d+\.\d+)\b")
 _BITSANDBYTES = re.compile(r"PyTorch settings found: CUDA_VERSION=(\d{2,3})\b")
+_FACTS = (
+    ("software.nvcc", _NVCC),
+    ("software.torch_cuda", _CUDA),
+    ("software.python", _DETECTRON_PYTHON),
+    ("driver.version", _DETECTRON_DRIVER),
+)
 _CAPABILITY = re.compile(r"^\s*(?:[-*•+]\s+)?(?:gpu\.compute_capability|Compute [Cc]apability)\s*[:=]\s*(\d{1,2}\.\d)\b")
 
 
@@ -36,14 +45,16 @@ def read(report: CleanText) -> Iterator[Claim]:
     for line in report.lines:
         if len(line) > 300:
             continue
-        for fact, pattern in (("software.nvcc", _NVCC), ("software.torch", _TORCH), ("software.torch_cuda", _CUDA)):
+        for fact, pattern in _FACTS:
             if match := pattern.match(line):
                 yield Claim(fact, match[1], line.strip())
+        if match := _TORCH.match(line):
+            yield from torch_claims(match[1], line)
         if "CUDA_VERSION=" in line and (match := _BITSANDBYTES.search(line)):
             yield Claim("software.torch_cuda", dotted_cuda(match[1]), line.strip())
         if match := _CAPABILITY.match(line):
             capability = capability or match[1]
-        if match := _ARCH_ROW.match(line):
+        if match := _DETECTRON_GPU.match(line):
             gpus += [Gpu(name=match[2], compute_capability=match[3], source="report")] * len(match[1].split(","))
         elif match := _GPU.match(line):
             gpus += _devices(match["value"])

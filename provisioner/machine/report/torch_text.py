@@ -77,9 +77,9 @@ def _versions(report: CleanText) -> Iterator[Claim]:
             patience = PATIENCE
         if "orch" in line:
             if (match := _ATTRIBUTE.search(line) or _VERSION_LINE.match(line)) or (match := _BUILT_FOR.search(line)):
-                yield from _torch(match[1], line)
+                yield from torch_claims(match[1], line)
             elif match := _LONE_WHEEL.match(line):
-                yield from _torch(match[1].replace("%2B", "+"), line)
+                yield from torch_claims(match[1].replace("%2B", "+"), line)
             if match := _CUDA_ATTRIBUTE.search(line):
                 yield Claim("software.torch_cuda", match[1], line.strip())
 
@@ -94,7 +94,7 @@ def _answers(waiting: list[str], line: str) -> Iterator[Claim]:
         expression, answer = waiting.pop(0), match[1]
         rest = rest[match.end() :].lstrip(" ,")
         if expression == "__version__":
-            yield from _torch(answer, line)
+            yield from torch_claims(answer, line)
         elif expression == "version.cuda":
             yield Claim("software.torch_cuda", None if answer == "None" else answer, line.strip())
         elif expression == "cuda.is_available()":
@@ -116,7 +116,8 @@ def _available(report: CleanText) -> Iterator[Claim]:
             asked = answer is None
 
 
-def _torch(version: str, line: str) -> Iterator[Claim]:
+def torch_claims(version: str, line: str) -> Iterator[Claim]:
+    """Yield what a torch version states: itself, its CUDA, ROCm, or a build for the CPU."""
     yield Claim("software.torch", version, line.strip())
     if cuda := cuda_of_torch(version):
         yield Claim("software.torch_cuda", cuda, line.strip())
