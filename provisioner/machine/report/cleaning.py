@@ -37,11 +37,13 @@ _PREFIXES = (
     re.compile(r"\[(?:build|proc|driver|cmake|main)\] (?=.)"),  # an editor's CMake output
     re.compile(r"(?:stdout|stderr|out|err)(?:[ ]?[|:]| [FP])\s(?=.)"),  # docker, and Kubernetes' "stdout F "
     re.compile(r"\[\d+,\d+\]<(?:stdout|stderr)>:[ ]?"),  # mpirun --tag-output
+    re.compile(r"(?:- )?(?:[\w.]+ - )?(?:INFO|WARNING|ERROR|DEBUG|CRITICAL)(?: -|:[\w.]+:) ?"),  # Python's logging, after its time
+    re.compile(r"\| (?:INFO|WARNING|ERROR|DEBUG|CRITICAL|SUCCESS) +\| [\w.:<>]+ - "),  # loguru, after its time
     re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ [\w./@-]+(?:\[\d+\])?: "),  # the journal
 )
 
 _MONTHS = ("Jan ", "Feb ", "Mar ", "Apr ", "May ", "Jun ", "Jul ", "Aug ", "Sep ", "Oct ", "Nov ", "Dec ")
-_PREFIX_STARTS = ("#", "[", "(", "INFO ", "WARNING ", "ERROR ", "DEBUG ", "CRITICAL", "stdout", "stderr", "out", "err", *_MONTHS)
+_PREFIX_STARTS = ("#", "[", "(", "INFO", "WARNING", "ERROR", "DEBUG", "CRITICAL", "stdout", "stderr", "out", "err", *_MONTHS)
 """How a line with a prefix begins, where it does not begin with a digit."""
 
 _SHARED_PREFIX = re.compile(r"[ ]{0,8}(?=[^\s|>]{0,40}\w)[^\s|>]{1,48}[ ]{0,8}(?:\||(?<=:)|>)(?:[ ]|$)")
@@ -59,14 +61,22 @@ _FLATTENED = re.compile(
 )
 """Where collect_env began a line, in a report that a tracker or a search engine wrote as one."""
 
+_WIDTHS = (60, 250)
+_CUT_LINES = 2
+"""Widths of terminals, and how many different lines end exactly there before the text counts as cut by one: a judgement."""
+
 _FLATTENED_TABLE = re.compile(r"(?<=[|+])[ ]+(?=[|+])")
 
 
 @dataclass(frozen=True)
 class CleanText:
-    """A cleaned report: ``lines`` without prefixes; ``text`` joins them."""
+    """A cleaned report: ``lines`` without prefixes; ``text`` joins them.
+
+    ``unwrapped`` is the same report with the lines joined that a terminal cut at its width; None where none were.
+    """
 
     lines: tuple[str, ...]
+    unwrapped: CleanText | None = None
 
     @cached_property
     def text(self) -> str:
@@ -95,7 +105,31 @@ def clean(text: str) -> CleanText:
     if "<br" in text:
         text = _BREAK.sub("\n", text)
     lines = _without_shared_prefix([line for part in text.split("\n") for line in _unflattened(part[:LINE_LIMIT])])
-    return CleanText(tuple(line for line in map(_clean_line, lines) if line is not None))
+    joined = _unwrapped(lines)
+    return CleanText(_cleaned(lines), CleanText(_cleaned(joined)) if joined else None)
+
+
+def _cleaned(lines: list[str]) -> tuple[str, ...]:
+    return tuple(line for line in map(_clean_line, lines) if line is not None)
+
+
+def _unwrapped(lines: list[str]) -> list[str] | None:
+    """``lines`` joined where a terminal's width cut them: several different ones of exactly the greatest length, not rows of a table."""
+    width = max(map(len, lines), default=0)
+    if not _WIDTHS[0] <= width <= _WIDTHS[1]:
+        return None
+    cut = {line for line in lines if len(line) == width and line[-1] not in "|+-= "}
+    if len(cut) < _CUT_LINES:
+        return None
+    joined: list[str] = []
+    open_end = False
+    for line in lines:
+        if open_end:
+            joined[-1] += line
+        else:
+            joined.append(line)
+        open_end = line in cut
+    return joined
 
 
 def _unflattened(line: str) -> list[str]:
@@ -141,7 +175,7 @@ def _without_prefix(line: str) -> str:
     if not (start[:1].isdigit() or start.startswith(_PREFIX_STARTS)):
         return line
     for _ in range(3):
-        stripped = line.lstrip(" ")
+        stripped = line.lstrip()
         for prefix in _PREFIXES:
             if match := prefix.match(stripped):
                 line = stripped[match.end() :]

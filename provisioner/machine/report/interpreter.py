@@ -12,7 +12,7 @@ from provisioner.machine.report.versions import python_of_tag
 
 _SAID = (
     re.compile(r"^\s*Python\s+\d\.\d+\.\d+ \(you have (\d\.\d+\.\d+)"),  # xformers' complaint
-    re.compile(r"^Python (\d\.\d+\.\d+(?:rc\d+|[ab]\d+)?)\+? (?:[(|\[]|::)"),  # the interactive banner; Anaconda's `--version`
+    re.compile(r"^\s*Python (\d\.\d+\.\d+(?:rc\d+|[ab]\d+)?)\+? (?:[(|\[]|::)"),  # the interactive banner; Anaconda's `--version`
     re.compile(r"\bUsing (?:C?Python|python) (\d\.\d+(?:\.\d+)?)\b(?=\s*$|.{0,80}(?:environment|interpreter) at)"),  # uv
     re.compile(r"-- Found Python3?: \S+ \(found (?:suitable )?version \"(\d\.\d+\.\d+)\""),  # CMake
     re.compile(
