@@ -19,7 +19,9 @@ _SPACES = re.compile(r"[\u00a0\u2000-\u200a\u202f\u3000]")
 _FULL_WIDTH = {"：": ": ", "，": ", ", "；": "; "}
 _FULL_WIDTH_ASCII = re.compile(r"[\uff01-\uff5e]")
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-_TABLE_ROW = re.compile(r"^\s*\|\s*([^|\s][^|]*?)\s*\|\s*([^|\s][^|]*?)\s*\|\s*$")
+_TABLE_ROW = re.compile(r"^\s*\|\s*([^|\s\d](?:[^|\s]|[ ]{1,2}(?! ))*?)\s*\|\s*([^|\s][^|]*?)\s*\|\s*$")
+"""Not a row of nvidia-smi cut short: that begins with an index, and has wide gaps."""
+
 _FENCE = re.compile(r"^\s*(?:```|~~~)[\w +.-]*$|^\s*</?(?:details|summary|pre|code|br|p)\s*/?>\s*$", re.IGNORECASE)
 _TAGS = re.compile(r"</?(?:details|summary|pre|code|b|i|em|strong)>", re.IGNORECASE)
 _QUOTE = re.compile(r"^(?:[ ]{0,3}>(?!>>)[ ]?)+")
@@ -33,11 +35,14 @@ _PREFIXES = (
     re.compile(r"\([A-Za-z_][\w.]*(?:[ ]+(?:pid|rank|ip|TP\d|DP\d|EP\d)[=\w., ]*)+\)[ ]?"),  # Ray and vLLM workers
     re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?[ ]"),  # CI logs
     re.compile(r"(?:INFO|WARNING|ERROR|DEBUG|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[\w./-]+:\d+\] ?"),  # vLLM's logger
-    re.compile(r"\[\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^\]]*\] ?"),  # sglang's logger
+    re.compile(r"\[\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d[^\]]*)?\] ?"),  # sglang's logger; ComfyUI's has no seconds
+    re.compile(r"\[\d\d/\d\d/\d{4} \d\d:\d\d:\d\d\](?:\[[\w.-]{1,40}\]){0,3}:? ?"),  # cuda_memtest: time, host, device
     re.compile(r"\[(?:build|proc|driver|cmake|main)\] (?=.)"),  # an editor's CMake output
     re.compile(r"(?:stdout|stderr|out|err)(?:[ ]?[|:]| [FP])\s(?=.)"),  # docker, and Kubernetes' "stdout F "
     re.compile(r"\[\d+,\d+\]<(?:stdout|stderr)>:[ ]?"),  # mpirun --tag-output
-    re.compile(r"(?:- )?(?:[\w.]+ - )?(?:INFO|WARNING|ERROR|DEBUG|CRITICAL)(?: -|:[\w.]+:) ?"),  # Python's logging, after its time
+    re.compile(
+        r"(?:- )?(?:[\w.]+ - )?(?:INFO|WARNING|ERROR|DEBUG|CRITICAL)(?: -|:[\w.]+:) ?"
+    ),  # Python's logging, after its time
     re.compile(r"\| (?:INFO|WARNING|ERROR|DEBUG|CRITICAL|SUCCESS) +\| [\w.:<>]+ - "),  # loguru, after its time
     re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ [\w./@-]+(?:\[\d+\])?: "),  # the journal
 )
@@ -52,6 +57,9 @@ _SHARED_PREFIX = re.compile(r"[ ]{0,8}(?=[^\s|>]{0,40}\w)[^\s|>]{1,48}[ ]{0,8}(?
 _SHARED_LINES = 6
 _SHARED_SHARE = 0.7
 """How many lines, and which share of all, begin with the same word before it is a prefix: a judgement."""
+
+_TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,9} -(?: |$)")
+"""A logger that stamps each piece of a line (ComfyUI's) leaves times in its middle."""
 
 _FLATTENED = re.compile(
     r"\s+(?=(?:Is debug build|CUDA used to build PyTorch|ROCM used to build PyTorch|OS|GCC version|Clang version|CMake version|Libc version|"
@@ -151,20 +159,26 @@ def _without_shared_prefix(lines: list[str]) -> list[str]:
     sharing = sum(line.startswith(bare) for line in filled)
     if sharing < _SHARED_LINES or sharing < _SHARED_SHARE * len(filled):
         return lines
-    return [line[len(first) :] if line.startswith(first) else line[len(bare) :] if line.startswith(bare) else line for line in lines]
+    return [
+        line[len(first) :] if line.startswith(first) else line[len(bare) :] if line.startswith(bare) else line for line in lines
+    ]
 
 
 def _clean_line(line: str) -> str | None:
     line = line.rstrip()
     if not line:
         return line
+    if line[:2] == "20" and " - " in line:
+        line = _TIMES.sub("", line).rstrip()
     if "`" in line or "~" in line or "<" in line:
         if _FENCE.match(line):
             return None
         line = _TAGS.sub("", line)
     if ">" in line[:4]:
         line = _QUOTE.sub("", line)
-    if "|" in line[:4] and len(line) < _ROW_LIMIT and (row := _TABLE_ROW.match(line)) and row[1].strip("-:= "):  # a Markdown table of labels and values
+    if (
+        "|" in line[:4] and len(line) < _ROW_LIMIT and (row := _TABLE_ROW.match(line)) and row[1].strip("-:= ")
+    ):  # a Markdown table of labels and values
         return f"{row[1]}: {row[2]}"
     return _without_prefix(line)
 

@@ -11,7 +11,7 @@ from provisioner.machine.report.cleaning import CleanText
 _NVCC = re.compile(r"Cuda compilation tools, release \d+\.\d+, V(\d+\.\d+\.\d+)")
 _NVCC_SHORT = re.compile(r"Cuda compilation tools, release (\d+\.\d+)")
 _CMAKE = re.compile(r"The CUDA compiler identification is NVIDIA (\d+\.\d+\.\d+)")
-_BUILD = re.compile(r"^(?:NVCC: )?Build cuda_(\d+\.\d+)\.", re.MULTILINE)
+_BUILD = re.compile(r"^\s*(?:[-*]\s+)?(?:NVCC: )?Build cuda_(\d+\.\d+)\.", re.MULTILINE)
 """The last line of ``nvcc -V``, which mmcv's and mmengine's reports print alone."""
 
 _MISMATCH = re.compile(

@@ -16,7 +16,8 @@ _SAID = (
     re.compile(r"\bUsing (?:C?Python|python) (\d\.\d+(?:\.\d+)?)\b(?=\s*$|.{0,80}(?:environment|interpreter) at)"),  # uv
     re.compile(r"-- Found Python3?: \S+ \(found (?:suitable )?version \"(\d\.\d+\.\d+)\""),  # CMake
     re.compile(
-        r"^\s*(?:[-*]\s*)?(?:[Pp]ython|PYTHON)(?: [Vv]ersion)?\s*(?:[:=]+\s*|\s)(?:[Pp]ython\s*)?v?(\d\.\d+(?:\.\d+)?)\s*(?:\(.*\)|\|.*)?$"
+        r"^\s*(?:[-*]{1,2}\s*)?(?:\*\*)?(?:[Pp]ython|PYTHON)(?: [Vv]ersion)?(?:\*\*)?\s*(?:[:=]+(?:\*\*)?\s*|\s)(?:[Pp]ython\s*)?v?(\d\.\d+(?:\.\d+)?)"
+        r"\s*(?:\(.*\)(?: \[.*\])?|\|.*|, [A-Za-z].*)?$"
     ),
     re.compile(r"^\s*(?:sys\.version|Python [Vv]ersion)\s*[:=]\s*'?(\d\.\d+\.\d+)"),
 )

@@ -17,17 +17,26 @@ from provisioner.machine.report.versions import DRIVER, VERSION, dotted_cuda
 
 _GPU = re.compile(
     r"^\s*(?:[-*•+]\s+)?(?:\*\*)?(?:GPUs?(?:[ _](?:model|name|type|info|card|device))?|gpu\.name|Graphics [Cc]ard|Video [Cc]ard|显卡(?:型号)?|GPU ?型号|"
-    r"Model|Device(?: [Nn]ame)?)(?:\*\*)?\s*[:=](?:\*\*)?\s*(?:cuda:\d+\s+)?(?P<value>\S.*)$"
+    r"Model|Device(?: [Nn]ame)?|Name(?=:?(?:\*\*)?:? cuda:\d))(?:\*\*)?\s*[:=](?:\*\*)?\s*(?:cuda:\d+\s+)?(?P<value>\S.*)$"
 )
 _COUNT = re.compile(r"^(?:(?P<before>\d{1,2})\s?[x×*]\s*)?(?P<name>.+?)(?:\s+[x×*]\s?(?P<after>\d{1,2}))?$")
 _NAME_END = re.compile(r"\s*(?:[(,;|/]| : | - |\bwith\b|\bdriver\b).*$", re.IGNORECASE)
 _BRAND = re.compile(r"^(?:NVIDIA|Tesla|GeForce|Quadro|TITAN|RTX|GTX)\b", re.IGNORECASE)
-_DETECTRON_GPU = re.compile(r"^GPU (\d+(?:,\d+)*)\s{2,}((?:NVIDIA|Tesla|GeForce|Quadro|TITAN|GRID|A\d|H\d)\S*(?: \S+)*?)(?: \(arch=(\d{1,2}\.\d)\))?$")
+_BARE = re.compile(r"^(?:NVIDIA|Tesla|Quadro) [A-Z][\w -]{1,50}$")
+"""What ``nvidia-smi --query-gpu=name --format=csv,noheader`` prints of a device, and nothing else."""
+
+_DETECTRON_GPU = re.compile(
+    r"^GPU (\d+(?:,\d+)*)\s{2,}((?:NVIDIA|Tesla|GeForce|Quadro|TITAN|GRID|A\d|H\d)\S*(?: \S+)*?)(?: \(arch=(\d{1,2}\.\d)\))?$"
+)
 _DETECTRON_PYTHON = re.compile(r"^Python\s{2,}(\d\.\d+\.\d+)\S* [(|]")
 _DETECTRON_DRIVER = re.compile(rf"^Driver version\s{{2,}}({DRIVER})$")
-_NVCC = re.compile(r"^\s*(?:[-*•+]\s+)?(?:\*\*)?(?:NVCC|nvcc)(?: [Vv]ersion)?(?:\*\*)?(?:\s*[:=]|\s\.{3,})\s*v?(\d+\.\d+(?:\.\d+)?)\b")
+_NVCC = re.compile(
+    r"^\s*(?:[-*•+]\s+)?(?:\*\*)?(?:NVCC|nvcc)(?: [Vv]ersion)?(?:\*\*)?(?:\s*[:=]|\s\.{3,})\s*v?(\d+\.\d+(?:\.\d+)?)\b"
+)
 _TORCH = re.compile(rf"^(?:torch version \.{{3,}}|pytorch\.version:)\s*({VERSION})")
-_CUDA = re.compile(r"^(?:torch cuda version \.{3,}|CUDA Runtime Version \(PyTorch\):|CUDA \(PyTorch\):|CUDA runtime used by PyTorch:|\s*- CUDA Runtime)\s*(\d+\.\d+)\b")
+_CUDA = re.compile(
+    r"^(?:torch cuda version \.{3,}|CUDA Runtime Version \(PyTorch\):|CUDA \(PyTorch\):|CUDA runtime used by PyTorch:|\s*- CUDA Runtime)\s*(\d+\.\d+)\b"
+)
 _BITSANDBYTES = re.compile(r"PyTorch settings found: CUDA_VERSION=(\d{2,3})\b")
 _FACTS = (
     ("software.nvcc", _NVCC),
@@ -41,8 +50,11 @@ _CAPABILITY = re.compile(r"^\s*(?:[-*•+]\s+)?(?:gpu\.compute_capability|Comput
 def read(report: CleanText) -> Iterator[Claim]:
     """Yield the claims of each labelled line, the devices last."""
     gpus: list[Gpu] = []
+    bare: list[Gpu] = []
+    named: set[str | None] = set()
+    before = bare_line = -1
     capability: str | None = None
-    for line in report.lines:
+    for number, line in enumerate(report.lines):
         if len(line) > 300:
             continue
         for fact, pattern in _FACTS:
@@ -57,7 +69,15 @@ def read(report: CleanText) -> Iterator[Claim]:
         if match := _DETECTRON_GPU.match(line):
             gpus += [Gpu(name=match[2], compute_capability=match[3], source="report")] * len(match[1].split(","))
         elif match := _GPU.match(line):
-            gpus += _devices(match["value"])
+            found = _devices(match["value"])
+            if number > before + 1:  # a program repeats its device later on; a list of equal devices stands together
+                named = {gpu.name for gpu in gpus}
+            gpus += [gpu for gpu in found if gpu.name not in named]
+            before = number
+        elif _BARE.match(line) and (not bare or number == bare_line + 1):
+            bare += _devices(line)
+            bare_line = number
+    gpus = gpus or bare
     if gpus:
         if capability and len({gpu.name for gpu in gpus}) == 1:
             gpus = [Gpu(name=gpu.name, compute_capability=gpu.compute_capability or capability, source="report") for gpu in gpus]

@@ -14,14 +14,14 @@ _UNAME = re.compile(
 )
 _PRETTY = re.compile(
     r"^PRETTY_NAME=[\"']?([^\"']+)[\"']?$|^Description:\s+(\S.*)$|^[^:\n]{2,40}:\s+(Microsoft Windows (?:\d|Server)\S*.*)$|"
-    r"^\s*Operating System: ((?:Ubuntu|Debian|CentOS|Red Hat|Rocky|Alma|Fedora|openSUSE|SUSE|Arch|Amazon|Oracle)\S*.*)$|"
+    r"^\s*(?:[-*]\s+)?(?:Operating System|(?:Host )?OS): ((?:Ubuntu|Debian|CentOS|Red Hat|Rocky|Alma|Fedora|openSUSE|SUSE|Arch|Amazon|Oracle)\S*.*)$|"
     r"^((?:CentOS Linux|Red Hat Enterprise Linux(?: Server)?|Rocky Linux|AlmaLinux|Fedora|Oracle Linux Server|Amazon Linux) release "
     r"[\w.]+(?: \([^)\n]*\))?)$",
     re.MULTILINE,
 )
 """os-release, lsb_release, systeminfo (in any language: its first label is before ``Microsoft Windows``), hostnamectl, /etc/redhat-release."""
 
-_PRETTY_WORDS = ("pretty_name", "description:", "microsoft windows", "operating system:", " release ")
+_PRETTY_WORDS = ("pretty_name", "description:", "microsoft windows", "operating system:", "os: ", " release ")
 _GLIBC = re.compile(
     r"\bldd \((?:[^)]*GLIBC[^)]*|GNU libc|[^)]*)\) (2\.\d+)\b|GNU C Library.*version (2\.\d+)|^glibc[ :=]+(2\.\d+)$", re.MULTILINE
 )
@@ -42,7 +42,7 @@ _WSL = re.compile(r"/usr/lib/wsl/|microsoft-standard-WSL2|WSL_DISTRO_NAME|wsl --
 _TEGRA = re.compile(r"^# R(\d+) \(release\), REVISION: ([\d.]+)", re.MULTILINE)
 _KERNEL_MODULE = re.compile(rf"NVRM version: NVIDIA UNIX .*Kernel Module(?: for \w+)?\s+({DRIVER})")
 _DRIVER = re.compile(
-    rf"^[ \t]*(?:[-*][ \t]*)?(?:NVIDIA |Nvidia |nvidia |GPU )?[Dd]river(?: [Vv]ersion)?[ \t]*[:=][ \t]*v?({DRIVER})\b(?!.*CUDA Version)",
+    rf"^[ \t]*(?:[-*][ \t]*)?(?:My )?(?:NVIDIA |Nvidia |nvidia |GPU )?[Dd]river(?: [Vv]ersion)?(?:[ \t]*[:=]| is)[ \t]*v?({DRIVER})\b(?!.*CUDA Version)",
     re.MULTILINE,
 )
 _NO_SMI = re.compile(
@@ -50,7 +50,7 @@ _NO_SMI = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _PROCESSOR = re.compile(
-    r"linux[-_](x86_64|aarch64)\b|manylinux\w*_(x86_64|aarch64)\b|\b(x86_64|aarch64)-(?:conda-)?linux-gnu|^Architecture:\s+(x86_64|aarch64|ppc64le)$",
+    r"linux[-_](x86_64|aarch64)\b|manylinux\w*_(x86_64|aarch64)\b|\b(x86_64|aarch64)-(?:conda-)?linux-gnu|^(?:- )?Architecture:\s+(x86_64|aarch64|ppc64le)\b",
     re.MULTILINE,
 )
 
@@ -98,7 +98,10 @@ def _kernel(text: str) -> Iterator[Claim]:
 
 def _windows(report: CleanText) -> Iterator[Claim]:
     text = report.text
-    if not any(word in text for word in (":\\", "on Windows", "_Time_", "win-amd64", "[WinError", "WindowsPath(", "[MSC v", ".dll", "\\AppData")):
+    if not any(
+        word in text
+        for word in (":\\", "on Windows", "_Time_", "win-amd64", "[WinError", "WindowsPath(", "[MSC v", ".dll", "\\AppData")
+    ):
         return
     if match := _WINDOWS_PATH.search(text):  # pathlib's own word: Unix paths beside it are what a package looked for
         yield from _is_windows(match[0])

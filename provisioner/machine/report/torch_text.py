@@ -73,7 +73,10 @@ def _versions(report: CleanText) -> Iterator[Claim]:
             if patience < 0:
                 waiting.clear()
         if "torch." in line and (asked := _ASKED.search(line)):
-            waiting = [expression.partition("(")[0] if "device" in expression else expression for expression in _EXPRESSION.findall(asked[1])]
+            waiting = [
+                expression.partition("(")[0] if "device" in expression else expression
+                for expression in _EXPRESSION.findall(asked[1])
+            ]
             patience = PATIENCE
         if "orch" in line:
             if (match := _ATTRIBUTE.search(line) or _VERSION_LINE.match(line)) or (match := _BUILT_FOR.search(line)):
