@@ -69,9 +69,10 @@ def command(
     if report is not None:
         from provisioner.diagnosing.memory.observed import is_snapshot
         from provisioner.diagnosing.reports import diagnose_report
+        from provisioner.machine.report import decode
 
         raw = _bytes(report)
-        machine, findings = _of_snapshot(raw) if is_snapshot(raw) else diagnose_report(_text(raw))
+        machine, findings = _of_snapshot(raw) if is_snapshot(raw) else diagnose_report(decode(raw))
     else:
         interpreter = _interpreter(name, python)
         machine, findings = _examined(interpreter, output)
@@ -131,11 +132,6 @@ def _of_snapshot(raw: bytes) -> tuple[Machine, tuple[Finding, ...]]:
     from provisioner.machine.facts import Machine
 
     return Machine(), resolve(judging.fragmentation(read_snapshot(raw)))
-
-
-def _text(raw: bytes) -> str:
-    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's redirection writes UTF-16
-    return raw.decode(encoding, "replace")
 
 
 def _bytes(report: str) -> bytes:
