@@ -73,15 +73,16 @@ def command(
     if report is not None:
         from provisioner.diagnosing.memory.observed import is_snapshot
         from provisioner.diagnosing.reports import diagnose_report
+        from provisioner.machine.report import decode
 
         raw = _bytes(report)
-        machine, findings = _of_snapshot(raw) if is_snapshot(raw) else diagnose_report(_text(raw))
+        machine, findings = _of_snapshot(raw) if is_snapshot(raw) else diagnose_report(decode(raw))
     else:
         interpreter = _interpreter(name, python)
         machine, findings = _examined(interpreter, output)
         if fix:
             machine, findings = _repaired(interpreter, machine, findings, output, dry_run=dry_run, yes=yes, offline=offline)
-    plan, reason = _plan(machine, offline, pasted=report is not None)
+    plan, reason = _plan(machine, findings, offline, pasted=report is not None)
     _show(output, machine, findings, plan, reason, stated_only=report is not None)
     return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
 
@@ -138,11 +139,6 @@ def _of_snapshot(raw: bytes) -> tuple[Machine, tuple[Finding, ...]]:
     from provisioner.machine.facts import Machine
 
     return Machine(), resolve(judging.fragmentation(read_snapshot(raw)))
-
-
-def _text(raw: bytes) -> str:
-    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's redirection writes UTF-16
-    return raw.decode(encoding, "replace")
 
 
 def _bytes(report: str) -> bytes:
@@ -251,12 +247,26 @@ def _repaired(
     return machine, findings
 
 
-def _plan(machine: Machine, offline: bool, *, pasted: bool) -> tuple[Plan | None, str | None]:
-    """The plan for the machine, or why there is none; a pasted report's is asked for as its owner runs it."""
-    from provisioner.errors import ProvisionError
+_NO_PLAN = ("arch-unsupported", "no-gpu", "rocm-not-cuda", "musl-unsupported")
+"""How the codes begin that rule out a CUDA plan even where no GPU is named."""
 
-    if not machine.gpus:
+
+def _plan(machine: Machine, findings: tuple[Finding, ...], offline: bool, *, pasted: bool) -> tuple[Plan | None, str | None]:
+    """The plan for the machine, or why there is none; a pasted report's is asked for as its owner runs it.
+
+    A report that names no GPU is planned for any of 8.0 and newer (the plan says so), unless its cause says that none such is there.
+    """
+    from provisioner.errors import ProvisionError
+    from provisioner.machine.facts import Machine
+
+    if not machine.gpus and not pasted:
         return None, "no GPU is known"
+    if machine == Machine() and not findings:
+        return None, "nothing is stated of it"
+    if not machine.gpus and (
+        why := next((found for found in findings if found.primary and found.code.startswith(_NO_PLAN)), None)
+    ):
+        return None, why.title
     try:
         from provisioner.planning.catalog import load_catalog
         from provisioner.planning.plan import make_plan
@@ -289,6 +299,8 @@ def _show(
     if plan is not None:
         how = f"flash-attn {plan.flash_attn.version} by {plan.route}" if plan.flash_attn else f"no flash-attn ({plan.attention})"
         output.say(f"Plan for this machine: recipe {plan.recipe}, Python {plan.python}, torch {plan.torch}, {how}")
+        for note in plan.notes if not machine.gpus else ():
+            output.say(f"    {note}")
     elif reason:
         output.say(f"No plan for this machine: {reason}")
 

@@ -55,11 +55,12 @@ def _compiled() -> tuple[tuple[Message, re.Pattern[str]], ...]:
 
 def match(report: CleanText) -> tuple[Candidate, ...]:
     """Return a candidate for every message that the text holds, with the lines that show it."""
-    lower = report.lower
     found = []
     for message, pattern in _compiled():
-        if any(word in lower for word in message.words) and (evidence := _evidence(report.text, pattern)):
-            found.append(_candidate(message, evidence))
+        for text in (report, report.unwrapped):
+            if text and any(word in text.lower for word in message.words) and (evidence := _evidence(text.text, pattern)):
+                found.append(_candidate(message, evidence))
+                break
     return tuple(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from provisioner.machine.report.encoding import decode
 from provisioner.machine.report.reading import Report, read_report
 
-__all__ = ["Report", "read_report"]
+__all__ = ["Report", "decode", "read_report"]

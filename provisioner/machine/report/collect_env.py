@@ -18,6 +18,16 @@ _AMD = re.compile(r"\b(AMD|Radeon|gfx\d{3,4})\b", re.IGNORECASE)
 _OLD_PYTHON_GLIBC = (3, 8)
 """Up to Python 3.8, ``platform.platform()`` names the glibc that the interpreter was linked for, not the one that runs."""
 
+_OLD_PYTHON_LIBC = (3, 7)
+"""Up to Python 3.7 ``platform.libc_ver()``, which collect_env prints, reads that number too (the docs of Python 3.8's ``platform``)."""
+
+_DISTRIBUTION_GLIBC = {
+    "Ubuntu 16.04": "2.23", "Ubuntu 18.04": "2.27", "Ubuntu 20.04": "2.31", "Ubuntu 22.04": "2.35", "Ubuntu 24.04": "2.39",
+    "Debian GNU/Linux 9": "2.24", "Debian GNU/Linux 10": "2.28", "Debian GNU/Linux 11": "2.31", "CentOS Linux 7": "2.17",
+    "CentOS Linux 8": "2.28",
+}  # fmt: skip
+"""The glibc of the distributions that old Pythons ran on, as each has shipped it; used only to see that a number is not theirs."""
+
 
 def read(report: CleanText) -> Iterator[Claim]:
     """Yield the claims of each labelled line."""
@@ -32,6 +42,7 @@ def read(report: CleanText) -> Iterator[Claim]:
             continue
         found[label] = value
         yield from _FIELDS.get(label, _nothing)(value, line.strip())
+    yield from _libc(found)
     yield from platform_claims(found.get("Python platform", ""), found.get("Python version", ""))
     if not found.get("Python platform"):
         yield from _without_platform(found)
@@ -85,11 +96,22 @@ def _os(value: str, line: str) -> Iterator[Claim]:
     yield Claim("platform.system", system, line)
 
 
-def _libc(value: str, line: str) -> Iterator[Claim]:
-    if match := re.match(r"glibc-(\d+\.\d+)", value):
+def _libc(found: dict[str, str]) -> Iterator[Claim]:
+    value = found.get("Libc version", "")
+    line = f"Libc version: {value}"
+    if (match := re.match(r"glibc-(\d+\.\d+)$", value)) and not _is_of_the_interpreter(match[1], found):
         yield Claim("platform.glibc", match[1], line)
     if match := re.match(r"musl-(\d+\.\d+)", value):
         yield Claim("platform.musl", match[1], line)
+
+
+def _is_of_the_interpreter(glibc: str, found: dict[str, str]) -> bool:
+    """Say whether an old Python printed the glibc that it was linked for: another one than the distribution's own."""
+    python = re.match(r"(\d+)\.(\d+)", found.get("Python version", ""))
+    if python is None or (int(python[1]), int(python[2])) > _OLD_PYTHON_LIBC:
+        return False
+    system = found.get("OS", "")
+    return any(system.startswith(name) and glibc != own for name, own in _DISTRIBUTION_GLIBC.items())
 
 
 def _cuda_available(value: str, line: str) -> Iterator[Claim]:
@@ -126,7 +148,6 @@ _FIELDS = {
     "CUDA used to build PyTorch": _torch_cuda,
     "ROCM used to build PyTorch": _rocm,
     "OS": _os,
-    "Libc version": _libc,
     "Python version": _python,
     "Is CUDA available": _cuda_available,
     "CUDA runtime version": _nvcc,

@@ -10,6 +10,10 @@ from provisioner.machine.report.cleaning import CleanText
 
 _NVCC = re.compile(r"Cuda compilation tools, release \d+\.\d+, V(\d+\.\d+\.\d+)")
 _NVCC_SHORT = re.compile(r"Cuda compilation tools, release (\d+\.\d+)")
+_CMAKE = re.compile(r"The CUDA compiler identification is NVIDIA (\d+\.\d+\.\d+)")
+_BUILD = re.compile(r"^\s*(?:[-*]\s+)?(?:NVCC: )?Build cuda_(\d+\.\d+)\.", re.MULTILINE)
+"""The last line of ``nvcc -V``, which mmcv's and mmengine's reports print alone."""
+
 _MISMATCH = re.compile(
     r"The detected CUDA version \((?P<nvcc>\d+(?:\.\d+)+)\)\s+(?:has a minor version mismatch with the version|mismatches the version)"
     r"\s+that was\s+used to\s+compile\s+PyTorch\s+\((?P<torch>\d+(?:\.\d+)+)\)"
@@ -24,6 +28,9 @@ def read(report: CleanText) -> Iterator[Claim]:
             if match := pattern.search(report.text):
                 yield Claim("software.nvcc", match[1], match[0])
                 break
+    for word, pattern in (("CUDA compiler identification", _CMAKE), ("Build cuda_", _BUILD)):
+        if word in report.text and (match := pattern.search(report.text)):
+            yield Claim("software.nvcc", match[1], match[0])
     if "detected CUDA version" in report.text and (match := _MISMATCH.search(report.text)):
         start = report.text.rfind("\n", 0, match.start()) + 1
         if not _ISOLATED.search(report.text[start : match.start()]):

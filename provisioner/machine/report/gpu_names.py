@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from provisioner.machine.facts import Gpu
+
+_CUT_NUMBER = re.compile(r"\b(?:RTX|GTX)\s+\d{1,2}$", re.IGNORECASE)
+"""``GeForce RTX 4``: the text ends inside the model's number, which has three digits or four."""
 
 
 def with_capability(gpu: Gpu) -> Gpu:
@@ -22,6 +26,8 @@ def capability_of(name: str) -> str | None:
     """
     from provisioner.knowledge import gpus
 
+    if _CUT_NUMBER.search(name):
+        return None
     if name.endswith(("...", "…")):
         return _agreed(name.rstrip(".… "))
     found = gpus.find_gpu(name)

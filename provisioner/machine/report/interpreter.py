@@ -12,19 +12,21 @@ from provisioner.machine.report.versions import python_of_tag
 
 _SAID = (
     re.compile(r"^\s*Python\s+\d\.\d+\.\d+ \(you have (\d\.\d+\.\d+)"),  # xformers' complaint
-    re.compile(r"^Python (\d\.\d+\.\d+(?:rc\d+|[ab]\d+)?)\+? [(|\[]"),  # the interactive banner
-    re.compile(r"Using (?:C?Python|python) (\d\.\d+(?:\.\d+)?)\b.{0,80}environment at"),  # uv
+    re.compile(r"^\s*Python (\d\.\d+\.\d+(?:rc\d+|[ab]\d+)?)\+? (?:[(|\[]|::)"),  # the interactive banner; Anaconda's `--version`
+    re.compile(r"\bUsing (?:C?Python|python) (\d\.\d+(?:\.\d+)?)\b(?=\s*$|.{0,80}(?:environment|interpreter) at)"),  # uv
+    re.compile(r"-- Found Python3?: \S+ \(found (?:suitable )?version \"(\d\.\d+\.\d+)\""),  # CMake
     re.compile(
-        r"^\s*(?:[-*]\s*)?(?:[Pp]ython|PYTHON)(?: [Vv]ersion)?\s*(?:[:=]+\s*|\s)(?:[Pp]ython\s*)?v?(\d\.\d+(?:\.\d+)?)\s*(?:\(.*\)|\|.*)?$"
+        r"^\s*(?:[-*]{1,2}\s*)?(?:\*\*)?(?:[Pp]ython|PYTHON)(?: [Vv]ersion)?(?:\*\*)?\s*(?:[:=]+(?:\*\*)?\s*|\s)(?:[Pp]ython\s*)?v?(\d\.\d+(?:\.\d+)?)"
+        r"\s*(?:\(.*\)(?: \[.*\])?|\|.*|, [A-Za-z].*)?$"
     ),
     re.compile(r"^\s*(?:sys\.version|Python [Vv]ersion)\s*[:=]\s*'?(\d\.\d+\.\d+)"),
 )
 _PATHS = re.compile(
     r"[/\\]lib(?:64)?/python(\d\.\d{1,2})[/:\s\"']|(?:^|[\s/\"'])python(\d\.\d{1,2})/(?:site|dist)-packages|/include/python(\d\.\d{1,2})\b|"
     r"(?:^|\s)(?:\S*/bin/)?python(\d\.\d{1,2})(?=\s+-?[\w./-])|"
-    r"[/\\]Python(\d{2,3})[/\\]|\.Python\.(\d\.\d{1,2})_"
+    r"[/\\]Python(\d{2,3})[/\\]|\.Python\.(\d\.\d{1,2})_|\bpython(3\d{1,2})\.dll\b"
 )
-_TAGS = re.compile(r"\b(?:cpython-|cpython)(\d{2,3})(?=-|\.|/|\\|$|\s)")
+_TAGS = re.compile(r"\b(?:cpython-|cpython)(\d{2,3})(?=-|\.|/|\\|$|\s)|\.cp(3\d{1,2})-win_amd64\.pyd\b")
 _GUESS = re.compile(r"flash_attn-\S+?-cp(\d{2,3})-cp\d{2,3}")
 _SKIP = re.compile(r"^\s*\||^\s*\[conda\]|^\s*(?:Collecting|Downloading|Using cached)\b")
 
@@ -50,7 +52,8 @@ def _visible(report: CleanText) -> Iterator[Claim]:
             for path in _PATHS.finditer(line):
                 found = next(group for group in path.groups() if group)
                 paths[found if "." in found else python_of_tag(found)] += 1
-            tags.update(python_of_tag(match[1]) for match in _TAGS.finditer(line))
+        if "ython" in line or ".pyd" in line:
+            tags.update(python_of_tag(match[1] or match[2]) for match in _TAGS.finditer(line))
         if (
             "flash_attn-" in line
             and ("Guessing wheel URL" in line or "Guessing wheel URL" in previous)

@@ -22,10 +22,11 @@ FACTS = {
     "python": "software.python",
 }
 _RUNTIMES = re.compile(r"nvidia-cuda-(?:runtime|cupti|nvrtc)(?:-cu(\d\d))?$")
-_TAG = re.compile(r"^\s*(?:\[(pip3?|conda)\]|[├└│─\s]*)\s*")
-_FREEZE = re.compile(r"^([A-Za-z][\w.-]*)\s?==\s?(\d[\w.+!-]*)\s*(?:;.*|#.*)?$")
+_TAG = re.compile(r"^\s*(?:\[(pip3?|conda)\]|[├└│─\s]*|[-*•+]\s)\s*")
+_FREEZE = re.compile(r"^([A-Za-z][\w.-]*)\s?==\s?(\d[\w.+!-]*)\s*(?:;.*|#.*|\\)?$")
+_DIRECT = re.compile(r"^([A-Za-z][\w.-]*)(?:\[[\w,]+\])? @ \S*/[A-Za-z][\w.]*-(\d[\w.+]*)-(?:cp|py)\d\S*\.whl(?:#\S*)?$")
 _TABLE = re.compile(r"^([A-Za-z][\w.-]*)(?:\s{2,}|\t+)(\d[\w.+!-]*)(?:\s+(\S.*))?$")
-_ROW = re.compile(r"^\|?\s*([A-Za-z][\w.-]*)\s*(?:\||:|=|\s)\s*v?(\d+\.\d[\w.+!-]*)\s*\|?$")
+_ROW = re.compile(r"^\|?\s*`?([A-Za-z][\w.-]*)`?\s*(?:\||:|=|\s)\s*`?v?(\d+\.\d[\w.+!-]*)`?\s*(?:\||\(.*\))?$")
 _ALREADY = re.compile(r"Requirement already satisfied: ([A-Za-z][\w.-]*)\S* in \S+.*\((\d[\w.+!-]*)\)\s*$")
 _INSTALLED = re.compile(r"Successfully installed (.+)$")
 _SHOW_NAME = re.compile(r"^Name: ([A-Za-z][\w.-]*)$")
@@ -76,6 +77,8 @@ def _rows(line: str) -> list[tuple[str, str, str]]:
             if version[:1].isdigit()
         ]
     body = _TAG.sub("", line)
+    if " @ " in body and (match := _DIRECT.match(body.replace("%2B", "+"))):
+        return [(match[1], match[2] if match[1].lower().startswith("torch") else match[2].partition("+")[0], "")]
     if match := _FREEZE.match(body):
         return [(match[1], match[2], "")]
     if match := _TABLE.match(body):
@@ -86,8 +89,11 @@ def _rows(line: str) -> list[tuple[str, str, str]]:
 
 
 def _package(name: str, version: str, build: str, line: str) -> Iterator[Claim]:
-    if name == "python" and not re.match(r"[23]\.\d+", version):
-        return
+    if name == "python":
+        match = re.match(r"[23]\.\d+(?:\.\d+)?(?:(?:a|b|rc)\d+)?", version)
+        if match is None:
+            return
+        version = match[0]
     if build.startswith("("):  # a sentence, not a row: "Python  3.10.16 (you have 3.10.12)"
         return
     yield Claim(FACTS[name], version, line)

@@ -12,6 +12,7 @@ from provisioner.machine.report import (
     gpu_list,
     hf_env,
     interpreter,
+    labels,
     package_lists,
     sglang_env,
     smi_csv,
@@ -39,6 +40,7 @@ READERS = (
     torch_text,
     unsloth_banner,
     compiler,
+    labels,
     package_lists,
     interpreter,
     system,
@@ -67,7 +69,9 @@ class Report:
 def read_report(text: str) -> Report:
     """Return what ``text`` states; a fact that it does not state is None. Never raises."""
     cleaned = clean(text)
-    readings = [(reader.__name__.rpartition(".")[2], tuple(reader.read(cleaned))) for reader in READERS]
+    readings = _readings(cleaned)
+    if cleaned.unwrapped is not None:  # what the lines as they are leave open
+        readings += _readings(cleaned.unwrapped)
     stated = merge(readings)
     machine = find_machine(text) or _machine(stated, _gpus(readings, stated))
     return Report(
@@ -80,6 +84,10 @@ def read_report(text: str) -> Report:
         cuda_err=bool(_value(stated, "signal.cuda_err")),
         evidence={fact: one.claim.line for fact, one in stated.items() if one.claim.line},
     )
+
+
+def _readings(cleaned: CleanText) -> list[tuple[str, tuple[Claim, ...]]]:
+    return [(reader.__name__.rpartition(".")[2], tuple(reader.read(cleaned))) for reader in READERS]
 
 
 def _value(stated: dict[str, Stated], fact: str) -> Any:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from provisioner.machine.report.claims import Claim
 from provisioner.machine.report.cleaning import CleanText
-from provisioner.machine.report.versions import DRIVER, VERSION, cuda_of_torch, is_rocm
+from provisioner.machine.report.torch_text import torch_claims
+from provisioner.machine.report.versions import DRIVER, VERSION
 
 _FIELD = re.compile(
     r"^\s*(Python|CUDA available|ROCM available|NVCC|CUDA Driver Version|ROCM Driver Version|PyTorch|Hypervisor vendor|HIPCC)\s*:\s*(.*?)\s*$"
@@ -38,9 +39,4 @@ def _claims(label: str, value: str, line: str) -> Iterator[Claim]:
     elif label == "CUDA Driver Version" and (match := re.match(rf"{DRIVER}", value)):
         yield Claim("driver.version", match[0], line)
     elif label == "PyTorch" and (match := re.match(rf"{VERSION}", value)):
-        version = value.split()[0]
-        yield Claim("software.torch", version, line)
-        if cuda := cuda_of_torch(version):
-            yield Claim("software.torch_cuda", cuda, line)
-        if is_rocm(version):
-            yield Claim("signal.rocm", version, line)
+        yield from torch_claims(value.split()[0], line)

@@ -13,6 +13,8 @@ from provisioner.machine.report.versions import DRIVER
 _HEADER = re.compile(r"\b(compute_cap|memory\.total \[MiB\]|driver_version)\b|^(index, )?name(,|$)")
 _BRAND = re.compile(r"^(?:NVIDIA|Tesla|GeForce|Quadro|GRID|TITAN|RTX|Orin)\b[\w ().+/-]*$", re.IGNORECASE)
 _MEMORY = re.compile(r"^(\d{3,7}) ?(?:MiB)?$")
+_COMMAND = re.compile(r"--query-gpu[= ]([\w.,]+)")
+_OPTION = re.compile(r"\[\w+\]$")
 
 
 def read(report: CleanText) -> Iterator[Claim]:
@@ -20,12 +22,22 @@ def read(report: CleanText) -> Iterator[Claim]:
     gpus: list[Gpu] = []
     driver: str | None = None
     columns: list[str] = []
+    single = False
     for line in report.lines:
+        if "--query-gpu" in line and (match := _COMMAND.search(line)):
+            columns = match[1].strip(",").split(",")
+            single = columns == ["name"]
+            continue
+        if single and line.strip() != "name":
+            single = bool(_BRAND.match(line.strip()))
+            if single:
+                gpus.append(Gpu(name=line.strip(), source="report"))
+            continue
         if "," not in line or len(line) > 400:
             continue
         cells = [cell.strip() for cell in line.split(",")]
         if any(_HEADER.search(cell) for cell in cells) and not any(_BRAND.match(cell) for cell in cells):
-            columns = [cell.split(" ")[0] for cell in cells]
+            columns = [_OPTION.sub("", cell).strip() for cell in cells]
         elif row := _row(cells, columns):
             gpus.append(row[0])
             driver = driver or row[1]

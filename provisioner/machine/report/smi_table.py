@@ -14,6 +14,7 @@ from provisioner.machine.report.versions import DRIVER
 _HEADER = re.compile(
     r"NVIDIA-SMI[ :]+(?P<smi>[\d.]+)\s.*?(?:Driver|KMD) Version[ :]+(?P<driver>[\d.]+)(?:.*?CUDA (?:UMD |Driver )?Version[ :]+(?P<cuda>\S+))?"
 )
+_HEADER_END = re.compile(r"^[ |]*Driver Version[ :]+(?P<driver>[\d.]+)[ ,]+CUDA Version[ :]+(?P<cuda>\d+\.\d+)\b")
 _DEVICE = re.compile(r"^\s*(\d{1,3})\s+(\S.*?)\s+(On|Off|N/A|WDDM|TCC|MCDM|Enabled|Disabled)\s*$")
 _MEMORY = re.compile(r"(\d+)\s*MiB\s*/\s*(\d+)\s*MiB")
 
@@ -26,12 +27,17 @@ class _Row:
 
 def read(report: CleanText) -> Iterator[Claim]:
     """Yield driver, CUDA (only a number: WSL may print ``ERR!``) and the devices of the first table."""
-    if "nvidia-smi" not in report.lower and "mib" not in report.lower:
+    if "nvidia-smi" not in report.lower and "mib" not in report.lower and "driver version" not in report.lower:
         return
-    for line in report.lines:
-        if "NVIDIA-SMI" in line and (match := _HEADER.search(line)):
-            yield from _header(match, line.strip())
-            break
+    for line, after in zip(report.lines, (*report.lines[1:], ""), strict=True):
+        if "NVIDIA-SMI" in line:
+            wrapped = "Version" in line and (_HEADER.search(line) or {"cuda": None})["cuda"] is None and "CUDA" in line + after
+            if match := _HEADER.search(f"{line} {after}" if wrapped and "NVIDIA-SMI" not in after else line):
+                yield from _header(match, line.strip())
+                break
+        elif "Driver Version" in line and (match := _HEADER_END.match(line)) and re.fullmatch(DRIVER, match["driver"]):
+            yield Claim("driver.version", match["driver"], line.strip())
+            yield Claim("driver.cuda", match["cuda"], line.strip())
     rows = _rows(report)
     if rows:
         yield Claim("gpus", tuple(row.gpu for row in rows), "nvidia-smi table")

@@ -13,8 +13,15 @@ _UNAME = re.compile(
     r"\bLinux (?:\S+ )?(\d+\.\d+\.\d+\S*) #\d+.*? (x86_64|aarch64|ppc64le|riscv64)(?: |$)|^Linux \S+ (\d+\.\d+\.\d+\S*) .* (x86_64|aarch64)"
 )
 _PRETTY = re.compile(
-    r"^PRETTY_NAME=[\"']?([^\"']+)[\"']?$|^Description:\s+(\S.*)$|^OS Name:\s+(Microsoft Windows\S*.*)$", re.MULTILINE
+    r"^PRETTY_NAME=[\"']?([^\"']+)[\"']?$|^Description:\s+(\S.*)$|^[^:\n]{2,40}:\s+(Microsoft Windows (?:\d|Server)\S*.*)$|"
+    r"^\s*(?:[-*]\s+)?(?:Operating System|(?:Host )?OS): ((?:Ubuntu|Debian|CentOS|Red Hat|Rocky|Alma|Fedora|openSUSE|SUSE|Arch|Amazon|Oracle)\S*.*)$|"
+    r"^((?:CentOS Linux|Red Hat Enterprise Linux(?: Server)?|Rocky Linux|AlmaLinux|Fedora|Oracle Linux Server|Amazon Linux) release "
+    r"[\w.]+(?: \([^)\n]*\))?)$",
+    re.MULTILINE,
 )
+"""os-release, lsb_release, systeminfo (in any language: its first label is before ``Microsoft Windows``), hostnamectl, /etc/redhat-release."""
+
+_PRETTY_WORDS = ("pretty_name", "description:", "microsoft windows", "operating system:", "os: ", " release ")
 _GLIBC = re.compile(
     r"\bldd \((?:[^)]*GLIBC[^)]*|GNU libc|[^)]*)\) (2\.\d+)\b|GNU C Library.*version (2\.\d+)|^glibc[ :=]+(2\.\d+)$", re.MULTILINE
 )
@@ -26,7 +33,7 @@ _MUSL = re.compile(
 
 _WINDOWS = re.compile(
     r"^[ \t]*(?:\([\w.-]+\) )?(?:PS )?[A-Z]:\\[^\n]*|File \"[A-Z]:\\|(?:^|[\s\"'(\[])[A-Z]:\\{1,2}[\w .-]+\\|\bwin-amd64-|you're on Windows|"
-    r"Pacific_(?:Daylight|Standard)_Time|\[WinError \d+\]",
+    r"Pacific_(?:Daylight|Standard)_Time|\[WinError \d+\]|\[MSC v\.\d+|\b(?:c10|c10_cuda|torch_cpu|torch_python|python3\d+)\.dll\b|\\AppData\\Local\\",
     re.MULTILINE,
 )
 _WINDOWS_PATH = re.compile(r"\bWindowsPath\('[^'\n]{0,200}'\)")
@@ -35,7 +42,7 @@ _WSL = re.compile(r"/usr/lib/wsl/|microsoft-standard-WSL2|WSL_DISTRO_NAME|wsl --
 _TEGRA = re.compile(r"^# R(\d+) \(release\), REVISION: ([\d.]+)", re.MULTILINE)
 _KERNEL_MODULE = re.compile(rf"NVRM version: NVIDIA UNIX .*Kernel Module(?: for \w+)?\s+({DRIVER})")
 _DRIVER = re.compile(
-    rf"^[ \t]*(?:[-*][ \t]*)?(?:NVIDIA |Nvidia |nvidia |GPU )?[Dd]river(?: [Vv]ersion)?[ \t]*[:=][ \t]*v?({DRIVER})\b(?!.*CUDA Version)",
+    rf"^[ \t]*(?:[-*][ \t]*)?(?:My )?(?:NVIDIA |Nvidia |nvidia |GPU )?[Dd]river(?: [Vv]ersion)?(?:[ \t]*[:=]| is)[ \t]*v?({DRIVER})\b(?!.*CUDA Version)",
     re.MULTILINE,
 )
 _NO_SMI = re.compile(
@@ -43,7 +50,7 @@ _NO_SMI = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _PROCESSOR = re.compile(
-    r"linux[-_](x86_64|aarch64)\b|manylinux\w*_(x86_64|aarch64)\b|\b(x86_64|aarch64)-(?:conda-)?linux-gnu|^Architecture:\s+(x86_64|aarch64|ppc64le)$",
+    r"linux[-_](x86_64|aarch64)\b|manylinux\w*_(x86_64|aarch64)\b|\b(x86_64|aarch64)-(?:conda-)?linux-gnu|^(?:- )?Architecture:\s+(x86_64|aarch64|ppc64le)\b",
     re.MULTILINE,
 )
 
@@ -52,7 +59,7 @@ def read(report: CleanText) -> Iterator[Claim]:
     """Yield claims about the system; native Windows only where its paths stand without Unix ones."""
     text = report.text
     lower = report.lower
-    if ("pretty_name" in lower or "description:" in lower or "os name:" in lower) and (match := _PRETTY.search(text)):
+    if any(word in lower for word in _PRETTY_WORDS) and (match := _PRETTY.search(text)):
         name = next(group for group in match.groups() if group).strip()
         yield Claim("platform.os", name, match[0])
         yield Claim("platform.system", "windows" if "Windows" in name else "linux", match[0])
@@ -91,7 +98,10 @@ def _kernel(text: str) -> Iterator[Claim]:
 
 def _windows(report: CleanText) -> Iterator[Claim]:
     text = report.text
-    if not any(word in text for word in (":\\", "on Windows", "_Time_", "win-amd64", "[WinError", "WindowsPath(")):
+    if not any(
+        word in text
+        for word in (":\\", "on Windows", "_Time_", "win-amd64", "[WinError", "WindowsPath(", "[MSC v", ".dll", "\\AppData")
+    ):
         return
     if match := _WINDOWS_PATH.search(text):  # pathlib's own word: Unix paths beside it are what a package looked for
         yield from _is_windows(match[0])

@@ -11,9 +11,18 @@ from provisioner.machine.report.cleaning import CleanText
 from provisioner.machine.report.versions import VERSION, cuda_of_torch, is_rocm
 
 _ATTRIBUTE = re.compile(rf"torch\.__version__\s*[=:]+\s*'?({VERSION})")
-_PROMPT = re.compile(r"^(?:>>>|In \[\d+\]:|\$ python3? -c).*torch\.__version__")
-_QUOTED = re.compile(rf"^(?:Out\[\d+\]: )?'?({VERSION})'?$")
-_VERSION_LINE = re.compile(rf"^\s*(?:[-*]\s*)?(?:Py)?[Tt]orch(?: [Vv]ersion)?\s*[:=]+\s*({VERSION})(?:\s|,|$)")
+_ASKED = re.compile(r"(?:^\s*(?:>>>|In \[\d+\]:)|\bpython[\d.]* -c\b)(.*)")
+_EXPRESSION = re.compile(r"torch\.(__version__|version\.cuda|cuda\.is_available\(\)|cuda\.get_device_name\(\d*\))")
+_OUT = re.compile(r"^Out\[\d+\]: ")
+_ANSWERS = {
+    "__version__": re.compile(rf"^'?({VERSION})'?(?=\s|,|\)|$)"),
+    "version.cuda": re.compile(r"^'?(\d+\.\d+|None)'?(?=\s|,|\)|$)"),
+    "cuda.is_available()": re.compile(r"^(True|False)\b"),
+    "cuda.get_device_name": re.compile(r"^'?((?:NVIDIA|Tesla|GeForce|Quadro|TITAN)\b[^'\n]{0,60}?)'?$"),
+}
+_VERSION_LINE = re.compile(
+    rf"^\s*(?:[-*•+]\s*)?(?:\*\*)?(?:[Pp]y)?[Tt]orch(?: [Vv]ersion)?(?:\*\*)?\s*[:=]+(?:\*\*)?\s*`?({VERSION})`?(?:\s|,|$)"
+)
 _AVAILABLE = re.compile(
     r"torch\.cuda\.is_available\(\)\s*(?:[=:>]+\s*)?(True|False)?\s*$|CUDA (?:is )?available[?:]\s*(True|False)\s*$"
 )
@@ -33,6 +42,9 @@ _DEVICE_QUERY = re.compile(
 )
 _DEVICE = re.compile(r"^\s*(?:DEVICE|Device \d+:)\s+\"?([A-Za-z][^\"(]*?)\"?\s*(?:\(id=\d+\))?$")
 _RUNTIME = re.compile(r"CUDA Driver Version / Runtime Version\s+(\d+\.\d+) / ")
+PATIENCE = 2
+"""Lines that may stand between a question asked of torch and its answer: warnings, as Python prints them (two lines)."""
+
 _CUDA_13_RELEASE = (2, 9)
 """From torch 2.9 on there are CUDA 13 builds, and flash-attn's guess still says ``cu12`` for them (setup.py of 2.8.3)."""
 
@@ -51,18 +63,47 @@ def read(report: CleanText) -> Iterator[Claim]:
 
 
 def _versions(report: CleanText) -> Iterator[Claim]:
-    asked = False
+    waiting: list[str] = []
+    patience = 0
     for line in report.lines:
-        if asked and (match := _QUOTED.match(line.strip())):
-            yield from _torch(match[1], line)
-        asked = bool(line) and "torch.__version__" in line and _PROMPT.match(line) is not None
+        if waiting and line.strip():
+            before = len(waiting)
+            yield from _answers(waiting, line)
+            patience -= len(waiting) == before
+            if patience < 0:
+                waiting.clear()
+        if "torch." in line and (asked := _ASKED.search(line)):
+            waiting = [
+                expression.partition("(")[0] if "device" in expression else expression
+                for expression in _EXPRESSION.findall(asked[1])
+            ]
+            patience = PATIENCE
         if "orch" in line:
             if (match := _ATTRIBUTE.search(line) or _VERSION_LINE.match(line)) or (match := _BUILT_FOR.search(line)):
-                yield from _torch(match[1], line)
+                yield from torch_claims(match[1], line)
             elif match := _LONE_WHEEL.match(line):
-                yield from _torch(match[1].replace("%2B", "+"), line)
+                yield from torch_claims(match[1].replace("%2B", "+"), line)
             if match := _CUDA_ATTRIBUTE.search(line):
                 yield Claim("software.torch_cuda", match[1], line.strip())
+
+
+def _answers(waiting: list[str], line: str) -> Iterator[Claim]:
+    """Take from ``line`` what answers the expressions asked for, in their order, and drop them from ``waiting``."""
+    rest = _OUT.sub("", line.strip()).lstrip("(")
+    while waiting:
+        match = _ANSWERS[waiting[0]].match(rest)
+        if match is None:
+            break
+        expression, answer = waiting.pop(0), match[1]
+        rest = rest[match.end() :].lstrip(" ,")
+        if expression == "__version__":
+            yield from torch_claims(answer, line)
+        elif expression == "version.cuda":
+            yield Claim("software.torch_cuda", None if answer == "None" else answer, line.strip())
+        elif expression == "cuda.is_available()":
+            yield Claim("signal.cuda_available", answer == "True", f"torch.cuda.is_available() is {answer}")
+        else:
+            yield Claim("gpus", (Gpu(name=answer.strip(), source="report"),), line.strip())
 
 
 def _available(report: CleanText) -> Iterator[Claim]:
@@ -78,7 +119,8 @@ def _available(report: CleanText) -> Iterator[Claim]:
             asked = answer is None
 
 
-def _torch(version: str, line: str) -> Iterator[Claim]:
+def torch_claims(version: str, line: str) -> Iterator[Claim]:
+    """Yield what a torch version states: itself, its CUDA, ROCm, or a build for the CPU."""
     yield Claim("software.torch", version, line.strip())
     if cuda := cuda_of_torch(version):
         yield Claim("software.torch_cuda", cuda, line.strip())

@@ -8,7 +8,7 @@ VERSION = r"\d+(?:\.\d+)+(?:(?:a|b|rc|\.?post|\.?dev)\d*)*(?:\+\w+(?:\.\w+)*)?"
 DRIVER = r"[1-9]\d{2}\.\d{1,3}(?:\.\d{1,2}){0,2}"
 
 _CUDA_LABEL = re.compile(r"\+(?:\w+\.)*cu(\d{2,3})(?!\d)")
-_CUDA_BUILD = re.compile(r"cuda_?(\d+\.\d+)")
+_CUDA_BUILD = re.compile(r"cuda_?(\d+\.\d+)|(?:^|_)cuda(\d{2,3})(?:_|py)")
 
 
 def cuda_of_torch(version: str) -> str | None:
@@ -23,9 +23,11 @@ def dotted_cuda(tag: str) -> str:
 
 
 def cuda_of_build(text: str) -> str | None:
-    """Return the CUDA in a conda build string such as ``py3.12_cuda12.4_cudnn9.1.0_0``."""
+    """Return the CUDA in a conda build string: ``py3.12_cuda12.4_cudnn9.1.0_0`` of PyTorch's channel, ``cuda126_py312h…`` of conda-forge."""
     match = _CUDA_BUILD.search(text)
-    return match[1] if match else None
+    if match is None:
+        return None
+    return match[1] or dotted_cuda(match[2])
 
 
 def is_rocm(version: str) -> bool:
