@@ -93,6 +93,7 @@ def no_route(
     shown = [code for code in shown if code not in FLAW_CODES] or [code for code in shown if code != "leaves-flash-attn-out"]
     why = "; ".join(f"{examples[code]} [{code}, {counts[code]}×]" for code in shown[:SHOWN])
     hints = [*nearest(machine, request, catalog, judgement), *ways_out(machine, request, catalog, judgement, counts)]
+    hints = hints or ["provision plan --explain shows every candidate with the reason against it"]
     what = "nothing that exists serves this machine" + (" with the versions asked for" if _pinned(request) else "")
     return NoRoute(what, why=_other_line(request) or why or _nothing_known(request), hints=hints, details=details)
 
