@@ -142,6 +142,8 @@ def gpu_named(name: str) -> Gpu:
         return Gpu(compute_capability=str(capability), source="user")
     model = gpus.find_gpu(text)
     if model is None:
+        if text.lower() in ("none", "no", "cpu"):
+            raise UsageError(f"--gpu {name} is no GPU", hints=["for a machine without one: --recipe cpu"], code="unknown-gpu")
         _refuse_other_makers(name)
         near = gpus.suggest(text)
         hints = [f"did you mean {', '.join(near)}?"] if near else []

@@ -184,6 +184,13 @@ def test_a_machine_file_may_be_a_whole_document(tmp_path: Path) -> None:
     assert select_machine(path=path).gpus == HERE.gpus
 
 
+@pytest.mark.parametrize("name", ["none", "CPU"])
+def test_no_gpu_is_asked_for_by_the_recipe(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        gpu_named(name)
+    assert any("--recipe cpu" in hint for hint in caught.value.hints)
+
+
 @pytest.mark.parametrize("package", ["flash-attn", "flash_attn==2.8.3", "torch>=2.5"])
 def test_what_the_plan_chooses_is_not_added_beside_it(here: Path, package: str) -> None:
     with pytest.raises(UsageError, match="the plan itself chooses") as caught:
