@@ -9,10 +9,11 @@ from provisioner.errors import UsageError
 EXAMPLES = {"--python": "3.12", "--torch": "2.9.1", "--cuda": "12.8", "--flash-attn": "2.8.3"}
 
 _FORMS = {
-    "--python": re.compile(r"3(\.\d{1,2}(\.\d{1,2})?)?"),
+    "--python": re.compile(r"3(\.\d{1,2})?"),
     "--cuda": re.compile(r"\d{1,2}(\.\d{1,2}(\.\d{1,3})?)?"),
 }
 _ANY = re.compile(r"\d(\.\d+)*(\.?(post|rc|dev)\d+)?(\+[a-z0-9.]+)?")
+_TORCH_LABEL = re.compile(r"(?P<torch>[^+]+)\+cu(?P<major>\d{2})(?P<minor>\d)")
 _CUDA_LABEL = re.compile(r"cu(?:da)?[-_ ]?(\d{2})\.?(\d)", re.IGNORECASE)
 _BEFORE = re.compile(r"^(?:python|torch|cuda|flash-attn|cp|cu|py|v|[=<>~ ])+")
 _NO_RELEASE = re.compile(r"nightly|dev|main|git", re.IGNORECASE)
@@ -33,11 +34,30 @@ def pin(text: str | None, option: str) -> str | None:
     raise UsageError(f"{option} needs a version, not {text!r}", why=_why(text, option), hints=_hints(text, option))
 
 
+def torch_pins(torch: str | None, cuda: str | None) -> tuple[str | None, str | None]:
+    """Return torch's and CUDA's version with torch's local label taken apart: ``2.10.0+cu128`` is torch 2.10.0 for CUDA 12.8.
+
+    Raise `UsageError` where the label and ``--cuda`` name different versions, and for a label that is not CUDA's.
+    """
+    if torch is None or "+" not in torch:
+        return torch, cuda
+    label = _TORCH_LABEL.fullmatch(torch)
+    if label is None:
+        hint = "--recipe cpu plans for a machine without a GPU" if torch.endswith("+cpu") else "for example --torch 2.10.0+cu128"
+        raise UsageError(f"--torch {torch} is no build for CUDA", hints=[hint])
+    stated = f"{label['major']}.{label['minor']}"
+    if cuda is not None and cuda != stated:
+        raise UsageError(f"--torch {torch} is for CUDA {stated}, and --cuda asks for {cuda}", hints=["leave one of them away"])
+    return label["torch"], stated
+
+
 def _is_version(text: str, option: str) -> bool:
     return _FORMS.get(option, _ANY).fullmatch(text) is not None
 
 
 def _why(text: str, option: str) -> str | None:
+    if option == "--python" and re.fullmatch(r"3\.\d{1,2}\.\d{1,2}", text):
+        return "wheels are for X.Y, and the newest patch release of it is taken"
     if option == "--torch" and _NO_RELEASE.search(text):
         return "a nightly leaves its index after a while, so no lock can name it, and nobody publishes flash-attn wheels for one"
     return None
@@ -54,6 +74,8 @@ def _hints(text: str, option: str) -> list[str]:
 def _meant(text: str, option: str) -> str | None:
     """Return the version behind a slip: a comma for a point, a word before it, or no point at all (``312``, ``cp312``, ``124``)."""
     plain = re.sub(r"[,;:]", ".", _BEFORE.sub("", text.lower()))
+    if option == "--python" and (patch := re.fullmatch(r"(3\.\d{1,2})\.\d{1,2}", plain)):
+        return patch[1]
     joined = re.fullmatch(r"(\d\d)(\d)" if option == "--cuda" else r"([23])(\d{1,2})", plain)
     candidate = f"{joined[1]}.{joined[2]}" if joined else plain
     return candidate if _is_version(candidate, option) else None

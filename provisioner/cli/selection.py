@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from provisioner.cli.pins import pin
+from provisioner.cli.pins import EXAMPLES, pin, torch_pins
 from provisioner.errors import NoRoute, UsageError
 from provisioner.machine.facts import Driver, Gpu, Machine, Platform
 from provisioner.planning.values import BuildChoice, KernelSelection, Request
@@ -142,6 +142,8 @@ def gpu_named(name: str) -> Gpu:
         return Gpu(compute_capability=str(capability), source="user")
     model = gpus.find_gpu(text)
     if model is None:
+        if text.lower() in ("none", "no", "cpu"):
+            raise UsageError(f"--gpu {name} is no GPU", hints=["for a machine without one: --recipe cpu"], code="unknown-gpu")
         _refuse_other_makers(name)
         near = gpus.suggest(text)
         hints = [f"did you mean {', '.join(near)}?"] if near else []
@@ -239,10 +241,11 @@ def _take_request(options: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
             "a choice of kernels means compiling, and --no-build forbids it",
             hints=["leave --no-build away", "leave --kernels, --head-dims, --dtypes and --features away"],
         )
+    torch, cuda = torch_pins(pin(take("torch"), "--torch"), pin(take("cuda"), "--cuda"))
     request = Request(
         python=pin(take("python_version"), "--python"),
-        torch=pin(take("torch"), "--torch"),
-        cuda=pin(take("cuda"), "--cuda"),
+        torch=torch,
+        cuda=cuda,
         flash_attn=pin(take("flash_attn"), "--flash-attn"),
         recipe=take("recipe"),
         backend=take("backend"),
@@ -267,14 +270,24 @@ def _requirement(text: str) -> str:
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
-        Requirement(text)
+        name = Requirement(text).name.lower().replace("_", "-")
     except InvalidRequirement as error:
         raise UsageError(
             f"--with needs a requirement, not {text!r}",
             why=str(error).splitlines()[0],
             hints=["for example --with wandb --with 'datasets>=3'"],
         ) from error
+    if name in CHOSEN:
+        raise UsageError(
+            f"--with {text}: the plan itself chooses {name}",
+            why="the resolver would take one of its own choice, which need not fit the rest",
+            hints=[f"say which: --{name} {EXAMPLES[f'--{name}']}"],
+        )
     return text
+
+
+CHOSEN = ("torch", "flash-attn")
+"""What the plan chooses and has an option of its own."""
 
 
 def _words(text: str | None) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ def _squeezed() -> tuple[tuple[str, GpuModel], ...]:
 
 
 def _matches(name: str) -> list[GpuModel]:
-    """The models whose name has every word of ``name``; a memory size that no such model has is ignored.
+    """The models whose name has every word of ``name``; a memory size or form factor that no such model has is ignored.
 
     nvidia-smi's table cuts long names (``GeForce RTX 208...``): the last word is then the start of one.
     """
@@ -171,7 +171,8 @@ def _matches(name: str) -> list[GpuModel]:
         return _matches_of_cut_name(name.strip()[: cut.start()], cut[1].lower())
     words = frozenset(_ordered_words(name))
     sizes = frozenset(word for word in words if _SIZE.fullmatch(word))
-    for asked in (words, words - sizes):
+    forms = frozenset(word for word in words if _FORM.fullmatch(word))
+    for asked in dict.fromkeys((words, words - sizes, words - forms)):
         if not any(_MODEL_WORD.search(word) for word in asked - sizes):
             continue
         named = _with_words(asked)

@@ -157,8 +157,9 @@ def _assumptions(here: Situation, draft: Draft) -> Iterator[str]:
         yield f"The driver is not known; this plan needs {floor} or newer."
     if needs_forward_compatibility(here, draft.torch.cuda):
         major = draft.torch.cuda.split(".")[0] if draft.torch.cuda else ""
+        driver = f"A driver that offers CUDA {here.driver_offers}" if here.driver_offers else f"Driver {here.driver}"
         yield (
-            f"Driver {here.driver} is older than CUDA {major} asks for; on this data-centre GPU it runs with NVIDIA's "
+            f"{driver} is older than CUDA {major} asks for; on this data-centre GPU it runs with NVIDIA's "
             f"forward-compatibility package (cuda-compat-{(draft.torch.cuda or '').replace('.', '-')}) on the library path."
         )
     last = archs.arch(here.key)

@@ -29,8 +29,9 @@ def needs_forward_compatibility(situation: Situation, cuda: str | None) -> bool:
 def first_driver(situation: Situation) -> str | None:
     """Return the first driver that knows the newest GPU, where that is more than its CUDA may ask for.
 
-    Ada and Hopper came with CUDA 11.8 and its branch (GeForce's 520.56.06 is older than the toolkit's own 520.61.05), Blackwell with CUDA 12.8.
-    Source: release notes of these toolkits (first with compute capability 8.9 and 9.0, 10.0 and 12.0), read 2026-11-24.
+    Ada and Hopper came with CUDA 11.8 and its driver branch (the branch counts, since not every driver of it is as new as the toolkit's own),
+    Blackwell with CUDA 12.8. Source: release notes of these toolkits (first with compute capability 8.9 and 9.0, 10.0 and 12.0), read
+    2026-11-24.
     """
     if not situation.gpu_needed or situation.jetson:
         return None

@@ -12,8 +12,8 @@ from provisioner.errors import NoRoute, ProvisionError, SourceUnreachable
 from provisioner.machine.facts import Machine
 from provisioner.planning.judging import Judgement, judge_all, would_plan
 from provisioner.planning.numbers import numbers
-from provisioner.planning.refusals import VOLTA, driver_hint
-from provisioner.planning.values import BuildChoice, Candidate, Request, Route
+from provisioner.planning.values import Candidate, Request, Route
+from provisioner.planning.ways_out import EASIEST_FIRST, ways_out
 
 if TYPE_CHECKING:
     from provisioner.planning.catalog import Catalog
@@ -33,43 +33,6 @@ FLAW_CODES = frozenset(
     )
 )
 """Rejections that hold on every machine, so they explain nothing about this one."""
-
-CHANGES = {
-    "jetpack": "bring the board to JetPack 6 (Jetson Linux 36), or take the torch and flash-attn that jetson-ai-lab offers for its own release",
-    "python-headers-missing": "install Python's headers (apt install python3-dev), or use --backend conda",
-    "compiler-missing": "install a C++ compiler (apt install g++), or use --backend conda",
-    "host-compiler-too-new": "install an older g++ that nvcc accepts (apt install g++-12), or use --backend conda",
-    "python-unavailable": "use a Python that is here, or --backend conda, which brings its own",
-    "nvcc-unavailable": "bring an nvcc: a conda channel that answers, or a CUDA toolkit of that major on the machine",
-    "glibc-too-old": "use a system (or container) with a newer glibc: Ubuntu 22.04 has 2.35, Debian 12 has 2.36",
-}
-"""What the user can do about a rejection."""
-
-EASIEST_FIRST = (
-    "python-headers-missing",
-    "compiler-missing",
-    "host-compiler-too-new",
-    "python-unavailable",
-    "unsloth-unsupported",
-    "build-not-asked",
-    "build-not-allowed",
-    "hash-unknown",
-    "no-kernels-for-gpu",
-    "jetpack",
-    "driver-too-old",
-    "glibc-too-old",
-    "source-unreachable",
-    "nvcc-unavailable",
-    "nvcc-lacks-arch",
-    "release-lacks-arch",
-    "triton-lacks-arch",
-    "torch-lacks-arch",
-    "torch-archs-unknown",
-    "wheel-lacks-arch",
-    "not-on-this-gpu",
-    "community-not-allowed",
-)
-"""Rejections from what the user can change most easily; the message names the first ones."""
 
 SHOWN = 4
 """How many reasons stand in the message; the details carry all."""
@@ -93,8 +56,24 @@ def no_route(
     shown = [code for code in shown if code not in FLAW_CODES] or [code for code in shown if code != "leaves-flash-attn-out"]
     why = "; ".join(f"{examples[code]} [{code}, {counts[code]}×]" for code in shown[:SHOWN])
     hints = [*nearest(machine, request, catalog, judgement), *ways_out(machine, request, catalog, judgement, counts)]
+    hints = hints or _without_pins(machine, request, catalog)
     what = "nothing that exists serves this machine" + (" with the versions asked for" if _pinned(request) else "")
     return NoRoute(what, why=_other_line(request) or why or _nothing_known(request), hints=hints, details=details)
+
+
+def _without_pins(machine: Machine, request: Request, catalog: Catalog) -> list[str]:
+    """Return what to do where giving up one wish does not help: what stands in the way of all, else where the reasons are listed."""
+    explain = "provision plan --explain shows every candidate with the reason against it"
+    if not _pinned(request):
+        return [explain]
+    free = _without(request, *PINS)
+    judgement = judge_all(machine, free, catalog)
+    counts = Counter(verdict.code for _, verdict in judgement.rejected)
+    return [
+        "without these versions it would be refused as well; for that:",
+        *ways_out(machine, free, catalog, judgement, counts),
+        explain,
+    ]
 
 
 def _only_sources_lack(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement, counts: Counter[str]) -> bool:
@@ -141,31 +120,6 @@ def nearest(machine: Machine, request: Request, catalog: Catalog, judgement: Jud
         accepted = judge_all(machine, _without(request, *PINS), catalog).accepted
         if accepted:
             yield f"without any of them, {_named(accepted[0])} works"
-
-
-def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement, counts: Counter[str]) -> Iterator[str]:
-    """Yield what would have to change, the easiest first. Options are named only where they really help."""
-    here = judgement.situation
-    for code in EASIEST_FIRST:
-        if code in counts and code in CHANGES:
-            yield CHANGES[code]
-    if counts.keys() & {"build-not-asked", "build-not-allowed"} and would_plan(
-        machine, replace(request, build=BuildChoice.ALWAYS), catalog
-    ):
-        yield "allow compiling: --build"
-    if "unsloth-unsupported" in counts and would_plan(machine, replace(request, only_flash_attn=True), catalog):
-        yield "leave Unsloth out: --only flash-attn"
-    if "community-not-allowed" in counts and would_plan(machine, replace(request, allow_community=True), catalog):
-        yield "accept wheels that others built: --allow-community"
-    if "driver-too-old" in counts:
-        yield driver_hint(here)
-    if "release-lacks-arch" in counts:
-        missing = here.capabilities[-1]
-        yield f"torch's own SDPA needs no flash-attn; FlashAttention 4 (flash-attn-4) is the line to watch for {missing.sm}"
-    if "build-asked" in counts and VOLTA in here.capabilities:
-        yield "a source tree that you know to hold Volta kernels: provision build --source TREE --arch sm_70"
-    if "no-kernels-for-gpu" in counts and here.key.major < 8:
-        yield "leave --build, --flash-attn and the kernel options away: Unsloth needs no flash-attn below compute capability 8.0"
 
 
 def _without(request: Request, *pins: str) -> Request:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner.cli.pins import pin
+from provisioner.cli.pins import pin, torch_pins
 from provisioner.errors import UsageError
 
 
@@ -12,7 +12,6 @@ from provisioner.errors import UsageError
     ("text", "option", "taken"),
     [
         ("3.12", "--python", "3.12"),
-        ("3.12.4", "--python", "3.12.4"),
         ("12.8", "--cuda", "12.8"),
         ("12", "--cuda", "12"),
         ("cu128", "--cuda", "12.8"),
@@ -34,6 +33,7 @@ def test_versions_are_taken_as_they_are_written(text: str | None, option: str, t
         ("312", "--python", "3.12"),
         ("cp311", "--python", "3.11"),
         ("python3.10", "--python", "3.10"),
+        ("3.12.4", "--python", "3.12"),
         ("12,4", "--cuda", "12.4"),
         ("124", "--cuda", "12.4"),
         ("v2.9", "--torch", "2.9"),
@@ -68,3 +68,23 @@ def test_a_nightly_is_refused_with_its_reason(text: str) -> None:
 def test_a_python_that_is_none_of_3_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         pin(text, "--python")
+
+
+@pytest.mark.parametrize(
+    ("torch", "cuda", "taken"),
+    [
+        ("2.10.0+cu128", None, ("2.10.0", "12.8")),
+        ("2.10.0+cu128", "12.8", ("2.10.0", "12.8")),
+        ("2.10", "12.6", ("2.10", "12.6")),
+        (None, "12.6", (None, "12.6")),
+    ],
+)
+def test_torchs_label_is_its_cuda(torch: str | None, cuda: str | None, taken: tuple[str | None, str | None]) -> None:
+    assert torch_pins(torch, cuda) == taken
+
+
+@pytest.mark.parametrize(("torch", "cuda"), [("2.10.0+cu128", "13.0"), ("2.10.0+cpu", None), ("2.10.0+rocm6.4", None)])
+def test_a_label_that_cannot_be_planned_is_refused(torch: str, cuda: str | None) -> None:
+    with pytest.raises(UsageError) as caught:
+        torch_pins(torch, cuda)
+    assert caught.value.hints

@@ -182,3 +182,18 @@ def test_a_machine_file_may_be_a_whole_document(tmp_path: Path) -> None:
     path = tmp_path / "detect.json"
     path.write_text(json.dumps({"schema": 1, "machine": json.loads(to_json(HERE))}))
     assert select_machine(path=path).gpus == HERE.gpus
+
+
+@pytest.mark.parametrize("name", ["none", "CPU"])
+def test_no_gpu_is_asked_for_by_the_recipe(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        gpu_named(name)
+    assert any("--recipe cpu" in hint for hint in caught.value.hints)
+
+
+@pytest.mark.parametrize("package", ["flash-attn", "flash_attn==2.8.3", "torch>=2.5"])
+def test_what_the_plan_chooses_is_not_added_beside_it(here: Path, package: str) -> None:
+    with pytest.raises(UsageError, match="the plan itself chooses") as caught:
+        take("--machine", str(here), "--with", package)
+    assert any(hint.startswith("say which: --") for hint in caught.value.hints)
+    assert take("--machine", str(here), "--with", "torchvision").request.packages == ("torchvision",)

@@ -119,3 +119,9 @@ def test_every_name_in_the_table_finds_its_own_capability_or_offers_it() -> None
         else:
             offered = [gpus.find_gpu(name) for name in gpus.suggest(model.name)]
             assert model.compute_capability in {one.compute_capability for one in offered if one}, model.name
+
+
+def test_a_form_factor_that_no_model_has_is_ignored() -> None:
+    found = gpus.find_gpu("B200 SXM6")
+    assert found is not None
+    assert found.compute_capability == "10.0"

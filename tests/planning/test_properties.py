@@ -134,7 +134,10 @@ def check_unsloth(plan: Plan) -> None:
 def check_driver(machine: Machine, plan: Plan) -> None:
     driver, cuda = machine.driver.version, plan.cuda
     if driver is None and machine.driver.cuda and cuda and machine.gpus and not machine.platform.jetson:
-        assert numbers(cuda)[0] <= numbers(machine.driver.cuda)[0]
+        forward = any("forward-compatibility" in note for note in plan.notes) and all(
+            is_data_centre(gpu.name) for gpu in machine.gpus
+        )
+        assert forward or numbers(cuda)[0] <= numbers(machine.driver.cuda)[0]
     if driver is None or cuda is None or machine.platform.jetson or not machine.gpus:
         return
     windows = machine.platform.wsl == "2"

@@ -106,3 +106,9 @@ def test_a_torch_that_is_named_and_too_old_for_unsloth_is_said_to_leave_it_out(c
     plan = make_plan(machine("NVIDIA GeForce RTX 4090=8.9", "550.54.15"), Request(torch="2.3"), catalog)
     assert not [text for text in plan.requirements if text.startswith("unsloth")]
     assert any("Unsloth is left out" in note for note in plan.notes)
+
+
+def test_a_gpu_newer_than_every_build_is_refused_with_something_to_type(catalog: Catalog) -> None:
+    with pytest.raises(NoRoute) as caught:
+        make_plan(machine("NVIDIA Rubin=10.7", "610.43.02"), Request(), catalog)
+    assert any("--explain" in hint for hint in caught.value.hints)

@@ -52,7 +52,7 @@ def test_flash_attn_alone_needs_no_triton(plan: Callable[..., Plan]) -> None:
             "520.56.06",
             "no",
             True,
-        ),  # GeForce's first driver for Ada is older than the one that CUDA 11.8 brought
+        ),  # of the branch, though older than the driver that CUDA 11.8 brought
         ("NVIDIA H100 PCIe=9.0", "515.65.01", "no", False),
         ("NVIDIA GeForce RTX 4090=8.9", "516.94", "2", False),
         ("NVIDIA A10=8.6", "470.223.02", "no", True),
@@ -88,7 +88,7 @@ def test_a_refusal_does_not_invent_a_driver_version(catalog: Catalog) -> None:
 
 
 def test_a_voltas_last_driver_is_named_and_no_newer_one_advised(plan: Callable[..., Plan], catalog: Catalog) -> None:
-    """CUDA 13.0 release notes: 580 is the last driver branch for Maxwell, Pascal and Volta."""
+    """580 was announced as the last driver branch for Maxwell, Pascal and Volta; 590 lists Turing as its oldest."""
     assert any("580 is the last driver branch" in note for note in plan(machine("Tesla V100-SXM2-32GB=7.0", "535.104.05")).notes)
     error = why_refused(machine("Tesla V100-SXM2-32GB=7.0", "450.51.06", "2.28"), catalog)
     hint = next(hint for hint in error.hints if hint.startswith("update the driver"))
