@@ -96,7 +96,7 @@ def choose(name: str | None, python: Path | None) -> tuple[Environment | None, P
     from provisioner.machine.system import LiveSystem
 
     if name is not None and python is not None:
-        raise UsageError("give NAME or --python, not both")
+        raise UsageError("give NAME or --python, not both", hints=["`provision list` shows what NAME may be"])
     if name is not None:
         environment = store.find(check_name(name))
         return environment, environment.python
