@@ -23,18 +23,20 @@ MIB = 2**20
 @click.option(
     "-o", "--output", "place", type=click.Path(path_type=Path), required=True, metavar="DIR|FILE.tar", help="Where to put it."
 )
+@click.option("--platform", metavar="NAME", help="Of a lock for several platforms, bundle this one: linux-64, linux-aarch64.")
 @click.option("--dry-run", is_flag=True, help="Say how much would be fetched, fetch nothing.")
 @mirroring
 @speaking
-def command(lock_file: Path, place: Path, dry_run: bool, output: Output, offline: bool, yes: bool) -> None:
+def command(lock_file: Path, place: Path, platform: str | None, dry_run: bool, output: Output, offline: bool, yes: bool) -> None:
     """Fetch every file that `provision create` needs for LOCK, each checked against its sha256, into a folder or one .tar file.
 
     Interrupted, it continues where it stopped. On the other side: provision create NAME --bundle DIR|FILE.tar
     """
+    from provisioner.cli.lock_targets import processor_of
     from provisioner.environments.bundle import needs
     from provisioner.environments.bundling import check_space, forecast, make_bundle, order
 
-    made = order(lock_file, place)
+    made = order(lock_file, place, processor_of(platform) if platform else None)
     manifest = None
     with output.progress():
         if dry_run:

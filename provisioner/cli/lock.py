@@ -133,6 +133,7 @@ def command(
     from provisioner.cli.lock_files import read_any
     from provisioner.kept_answers import refresh as asking_again
 
+    _check_task({"--check": checked, "--diff": compared, "--from": source, "--update": moving}, bool(platforms or classes))
     if new is not None and compared is None:
         raise UsageError(f"unexpected argument {new}", hints=[f"to write there: provision lock -o {new}"])
     if checked is not None:
@@ -154,6 +155,19 @@ def command(
             results = _locks(selection, platforms, classes, drawn)
         files = _write([lock for _, _, lock in results], output_file, formats)
     return lock_reports.written(results, files, output, before)
+
+
+def _check_task(tasks: dict[str, object], several: bool) -> None:
+    """Raise `UsageError` for options that ask for two things at once, one of which would be left undone without a word."""
+    asked = [name for name, value in tasks.items() if value]
+    if several:
+        asked.append("--platform and --gpu-class")
+    if len(asked) > 1:
+        raise UsageError(
+            f"{asked[0]} does not go with {asked[1]}",
+            why="each starts from another place: a lock that is there, or the targets to lock for",
+            hints=["run one after the other"],
+        )
 
 
 def _newer(new: Path | None, output_file: Path) -> Path:

@@ -17,14 +17,18 @@ def machines(machine: Machine, platforms: Sequence[str], classes: Sequence[str])
 
     Raise `UsageError` for a platform that no environment is made for, and for an unknown class.
     """
-    for name in platforms:
-        if name not in PROCESSORS:
-            raise UsageError(
-                f"no environment is made for {name}", hints=[f"known: {', '.join(PROCESSORS)}"], code="unknown-platform"
-            )
-    processors: list[str | None] = [PROCESSORS[name] for name in dict.fromkeys(platforms)] or [None]
+    processors: list[str | None] = [processor_of(name) for name in dict.fromkeys(platforms)] or [None]
     per_class = [machine_for(machine, (name,)) for name in dict.fromkeys(classes)] or [machine]
     return tuple(_on(each, processor) for processor in processors for each in per_class)
+
+
+def processor_of(platform: str) -> str:
+    """Return the processor of a conda platform. Raise `UsageError` for one that no environment is made for."""
+    if platform not in PROCESSORS:
+        raise UsageError(
+            f"no environment is made for {platform}", hints=[f"known: {', '.join(PROCESSORS)}"], code="unknown-platform"
+        )
+    return PROCESSORS[platform]
 
 
 def _on(machine: Machine, processor: str | None) -> Machine:

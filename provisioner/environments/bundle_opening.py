@@ -14,6 +14,7 @@ from provisioner import download, paths, progress
 from provisioner.environments.bundle import ANEW, MANIFEST, BundledFile, BundleManifest, is_archive, read_manifest_text
 from provisioner.environments.locked import Locked, read_locked
 from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable, UsageError
+from provisioner.locking.targets import conda_platform
 from provisioner.machine.facts import Machine
 from provisioner.parallel_downloads import side_by_side
 from provisioner.planning.estimates import UNPACKED
@@ -43,6 +44,7 @@ def opened(path: Path, lock_path: Path | None = None, machine: Machine | None = 
         raise UsageError(f"there is no bundle {path}", hints=[f"make it: provision bundle LOCK -o {path}"], code="no-bundle")
     path = path.absolute()
     with _unpacked(path) if path.is_file() else _folder(path) as (root, manifest):
+        _check_platform(path, manifest, machine)
         locked = read_locked(lock_path or root / manifest.lock, machine)
         used = _files_for(locked, manifest, path, own=lock_path is None)
         tokens = (download.at_hand.set({url: root / file.path for url, file in used.items()}), download.offline.set(True))
@@ -51,6 +53,17 @@ def opened(path: Path, lock_path: Path | None = None, machine: Machine | None = 
         finally:
             download.at_hand.reset(tokens[0])
             download.offline.reset(tokens[1])
+
+
+def _check_platform(path: Path, manifest: BundleManifest, machine: Machine | None) -> None:
+    """Raise `UsageError` when the bundle was made for another platform than the machine's."""
+    here = conda_platform(machine.platform.machine) if machine else manifest.platform
+    if here != manifest.platform:
+        raise UsageError(
+            f"{path.name} is for {manifest.platform}, and this machine is {here}",
+            hints=[f"make one for it: provision bundle LOCK --platform {here} -o {path.name}"],
+            code="bundle-platform",
+        )
 
 
 def _with_disk(locked: Locked, manifest: BundleManifest) -> Locked:

@@ -20,6 +20,7 @@ from provisioner.environments.bundle import FOLDERS, MANIFEST, BundledFile, Bund
 from provisioner.environments.locked import Locked, read_locked
 from provisioner.errors import Busy, NoRoute, SourceUnreachable, UsageError
 from provisioner.locking.values import SOURCE, LockedPackage
+from provisioner.machine.facts import Machine, Platform
 from provisioner.parallel_downloads import Wanted, fetch_all, side_by_side
 
 MIB = 2**20
@@ -53,9 +54,12 @@ class Order:
         return self.output.with_name(f".{self.output.name}.parts") if is_archive(self.output) else self.output
 
 
-def order(lock_path: Path, output: Path) -> Order:
-    """Return the bundle to make. Raise `UsageError` when the lock cannot be bundled or the place is taken by something else."""
-    locked = read_locked(lock_path)
+def order(lock_path: Path, output: Path, processor: str | None = None) -> Order:
+    """Return the bundle to make: the lock's part for a ``processor``, this host's where None is given.
+
+    Raise `UsageError` when the lock cannot be bundled or the place is taken by something else.
+    """
+    locked = read_locked(lock_path, Machine(platform=Platform(machine=processor)) if processor else None)
     made = Order(lock_path, output.absolute(), locked, layout(locked.needed))
     for package in made.files.values():
         if package.manager == "pip" and package.category != SOURCE and not package.filename.endswith(".whl"):

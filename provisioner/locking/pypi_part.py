@@ -83,7 +83,7 @@ def _nearest(question: Question, said: str) -> list[str]:
     """Return, for the pins that uv blames, the version with which the rest would go: each is tried loosened, the others staying."""
     blamed = [text for text in question.requirements if text != _name(text) and _name(text) in said]
     hints = []
-    for text in blamed[:TRIES]:
+    for text in blamed[::-1][:TRIES]:  # what the user added comes last, and is the easiest to change
         loosened = tuple(_name(other) if other == text else other for other in question.requirements)
         try:
             rows = answer(replace(question, requirements=loosened)).packages

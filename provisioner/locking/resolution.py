@@ -166,7 +166,7 @@ def _compile(words: Sequence[str | os.PathLike[str]], question: Question) -> pro
 
 def _write_project(folder: Path, question: Question) -> Path:
     """Write what is wanted as a project: only a project can say that some packages come from one index and no other."""
-    lines = ["[project]", 'name = "wanted"', 'version = "0"', f"dependencies = {json.dumps(list(question.requirements))}"]
+    lines = ["[project]", 'name = "this-plan"', 'version = "0"', f"dependencies = {json.dumps(list(question.requirements))}"]
     if question.index_url is not None:
         lines += ["[tool.uv.sources]", *(f'{name} = {{ index = "chosen" }}' for name in question.from_index)]
         lines += ["[[tool.uv.index]]", 'name = "chosen"', f"url = {json.dumps(question.index_url)}", "explicit = true"]
@@ -193,6 +193,8 @@ _FOREIGN_HINT = re.compile(
     r"^hint: .*(?:exclude-newer-package|--prerelease|--python-version|--no-build).*(?:\n(?!\n).*)*\n?", re.MULTILINE
 )
 """uv's advice that names options of its own, which do nothing here."""
+_HEADING = re.compile(r"\A(?:error|\W*): ?No solution found[^\n]*\n\s*(?:cause|caused by|╰─▶):?\s*", re.IGNORECASE)
+"""What uv writes before its reason; ours says that already."""
 
 
 def _succeeded(result: process.Result, question: Question) -> None:
@@ -217,7 +219,7 @@ def _succeeded(result: process.Result, question: Question) -> None:
     _check_index(question)
     raise NoRoute(
         "the packages cannot be installed together",
-        why=_FOREIGN_HINT.sub("", said).strip(),
+        why=_HEADING.sub("", _FOREIGN_HINT.sub("", said)).strip(),
         hints=["loosen the pin named above, or leave out the --with package that causes it"],
         code="unsolvable",
     )

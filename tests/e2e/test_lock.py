@@ -388,6 +388,16 @@ def test_a_changed_snapshot_is_exit_5_and_nothing_is_made(world: World, tmp_path
     assert not (tmp_path / "data/envs").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--check", "x.yml", "--update", "torch"), ("--update", "torch", "--gpu-class", "sm_80"), ("--diff", "a", "--from", "b")],
+)
+def test_two_tasks_at_once_are_refused(world: World, words: tuple[str, ...]) -> None:
+    run = world.provision("lock", *words)
+    assert run.returncode == 2, run.stdout
+    assert "does not go with" in run.stderr
+
+
 def test_an_unknown_mirror_lists_the_known_ones(world: World) -> None:
     run = world.provision("lock", *A100, "--mirror", "nowhere")
     assert run.returncode == 2

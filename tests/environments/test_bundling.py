@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from provisioner import codec, download
 from provisioner.environments import bundling
+from provisioner.environments.bundle_opening import opened
 from provisioner.environments.bundling import forecast, make_bundle, order
 from provisioner.errors import Busy, IntegrityError, NoRoute, SourceUnreachable, UsageError
+from provisioner.locking.conda_lock_file import write_lock
+from provisioner.locking.values import Lock, LockedPackage
+from provisioner.machine.facts import Machine, Platform
+from tests.conda_channel import PLATFORM
 from tests.distributions import make_wheel
-from tests.environments.bundles import bundle_here, lock_of, write_files
+from tests.environments.bundles import bundle_here, lock_of, plan, write_files
 from tests.servers import serve
 
 pytestmark = pytest.mark.integration
@@ -143,3 +150,29 @@ def test_two_processes_do_not_write_one_bundle(tmp_path: Path) -> None:
     made = order(lock_of(tmp_path / "root", (tmp_path / "root").as_uri(), tmp_path / "conda-lock.yml"), tmp_path / "bundle")
     with bundling._held(made.folder), pytest.raises(Busy):
         make_bundle(made)
+
+
+@pytest.mark.skipif(PLATFORM != "linux-64", reason="the other platform is named here")
+def test_of_a_lock_for_two_platforms_the_one_that_is_named_is_bundled_and_another_machine_is_told(tmp_path: Path) -> None:
+    names = {"linux-64": "toy", "linux-aarch64": "lib"}
+    write_files(tmp_path, tuple(names.values()))
+    files = {platform: next((tmp_path / "files").glob(f"{name}-*")) for platform, name in names.items()}
+    packages = tuple(
+        LockedPackage("toy", "1.0", "pip", platform, file.as_uri(), download.file_sha256(file))
+        for platform, file in files.items()
+    )
+    text = json.dumps(codec.to_builtins(plan("venv")), sort_keys=True)
+    lock = tmp_path / "both-lock.yml"
+    write_lock(Lock("linux-64", packages, (), {"provision-plan": text}, tuple(names)), lock)
+    manifest = make_bundle(order(lock, tmp_path / "arm", "aarch64"))
+    assert (manifest.platform, [file.path for file in manifest.files]) == (
+        "linux-aarch64",
+        [f"index/{files['linux-aarch64'].name}"],
+    )
+    assert make_bundle(order(lock, tmp_path / "here")).platform == "linux-64"
+    with opened(tmp_path / "arm", machine=Machine(platform=Platform(machine="aarch64"))) as bundle:
+        assert bundle.locked.lock.platform == "linux-aarch64"
+    with pytest.raises(UsageError) as caught, opened(tmp_path / "arm", machine=Machine(platform=Platform(machine="x86_64"))):
+        pass
+    assert (caught.value.exit_code, caught.value.code) == (2, "bundle-platform")
+    assert "--platform linux-64" in caught.value.hints[0]
