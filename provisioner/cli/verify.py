@@ -19,12 +19,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False, shell_complete=environments_beginning)
-@click.option("--python", type=click.Path(path_type=Path), help="The interpreter of the environment, instead of a name.")
+@click.option(
+    "--python", type=click.Path(path_type=Path), help="The interpreter or the folder of the environment, instead of a name."
+)
 @click.option("--quick", "mode", flag_value="quick", default="quick", help="Each kernel and feature once (the default).")
 @click.option("--full", "mode", flag_value="full", help="Crossed over head dims, dtypes, grouping and lengths.")
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=1), help="Seconds for the checks of one GPU.")
 @click.option(
-    "--check-timeout", metavar="SECONDS", type=click.FloatRange(min=1), help="Seconds for one check; a longer one is a hang."
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    help="Seconds for each process: the imports, or the checks of one GPU (quick 300, full 900).",
+)
+@click.option(
+    "--check-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    help="Seconds for one check; a longer one is a hang (quick 60, full 120).",
 )
 @click.option("--speed/--no-speed", default=True, help="Whether to time attention (not while others use the GPU).")
 @click.option("--need-gpu", is_flag=True, help="Fail where torch sees no GPU.")
@@ -75,7 +85,7 @@ def command(
     error = None if receipt.passed else failure(receipt, f"provision doctor {name or f'--python {interpreter}'}")
     if output.as_json:
         output.document(receipt=receipt, passed=receipt.passed, error=error.to_dict() if error else None)
-    elif not output.quiet:
+    else:
         output.say(str(interpreter))
         show(receipt, output)
     if error is None:
