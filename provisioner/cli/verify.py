@@ -117,17 +117,16 @@ def choose(name: str | None, python: Path | None) -> tuple[Environment | None, P
 
 
 def failure(receipt: Receipt, next_command: str) -> VerificationFailed:
-    """Return the error that a failed receipt ends in: its code is the first failed check's, what that means and ``next_command`` its hints."""
+    """Return the error that a failed receipt ends in: the first failed check's code and what that means, ``next_command`` as its hint."""
     from provisioner.verifying.failures import MEANING
     from provisioner.verifying.receipt import Outcome
 
     failed = [check for check in receipt.checks if check.outcome is Outcome.FAILED]
     first = failed[0]
-    meaning = MEANING.get(first.code or "")
     return VerificationFailed(
         f"{len(failed)} of {len(receipt.checks)} checks failed, first: {first.name}",
-        why=first.told or None,
-        hints=[*([meaning] if meaning else []), next_command],
+        why="; ".join(filter(None, (first.told, MEANING.get(first.code or "")))) or None,
+        hints=[next_command],
         code=first.code,
         details={"codes": sorted({check.code for check in failed if check.code})},
     )
