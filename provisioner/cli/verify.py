@@ -97,13 +97,14 @@ def command(
 def choose(name: str | None, python: Path | None) -> tuple[Environment | None, Path]:
     """Return the environment called ``name``, if given, and the interpreter: its own, ``python``, or that of the active environment.
 
-    Raise `UsageError` when both or neither are there.
+    Raise `UsageError` when both or neither are there, and as `find_interpreter` does.
     """
     from provisioner.environments import store
     from provisioner.environments.names import check_name
     from provisioner.errors import UsageError
     from provisioner.machine.interpreter import default_python
     from provisioner.machine.system import LiveSystem
+    from provisioner.verifying.interpreter import find_interpreter
 
     if name is not None and python is not None:
         raise UsageError("give NAME or --python, not both")
@@ -113,7 +114,7 @@ def choose(name: str | None, python: Path | None) -> tuple[Environment | None, P
     active = python or default_python(LiveSystem())
     if active is None:
         raise UsageError("no Python is active", hints=["name an environment, or --python PATH"], code="no-python")
-    return None, Path(active)
+    return None, find_interpreter(Path(active))
 
 
 def failure(receipt: Receipt, next_command: str) -> VerificationFailed:
