@@ -19,12 +19,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False, shell_complete=environments_beginning)
-@click.option("--python", type=click.Path(path_type=Path), help="The interpreter of the environment, instead of a name.")
+@click.option(
+    "--python", type=click.Path(path_type=Path), help="The interpreter or the folder of the environment, instead of a name."
+)
 @click.option("--quick", "mode", flag_value="quick", default="quick", help="Each kernel and feature once (the default).")
 @click.option("--full", "mode", flag_value="full", help="Crossed over head dims, dtypes, grouping and lengths.")
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=1), help="Seconds for the checks of one GPU.")
 @click.option(
-    "--check-timeout", metavar="SECONDS", type=click.FloatRange(min=1), help="Seconds for one check; a longer one is a hang."
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    help="Seconds for each process: the imports, or the checks of one GPU (quick 300, full 900).",
+)
+@click.option(
+    "--check-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    help="Seconds for one check; a longer one is a hang (quick 60, full 120).",
 )
 @click.option("--speed/--no-speed", default=True, help="Whether to time attention (not while others use the GPU).")
 @click.option("--need-gpu", is_flag=True, help="Fail where torch sees no GPU.")
@@ -75,7 +85,7 @@ def command(
     error = None if receipt.passed else failure(receipt, f"provision doctor {name or f'--python {interpreter}'}")
     if output.as_json:
         output.document(receipt=receipt, passed=receipt.passed, error=error.to_dict() if error else None)
-    elif not output.quiet:
+    else:
         output.say(str(interpreter))
         show(receipt, output)
     if error is None:
@@ -87,13 +97,14 @@ def command(
 def choose(name: str | None, python: Path | None) -> tuple[Environment | None, Path]:
     """Return the environment called ``name``, if given, and the interpreter: its own, ``python``, or that of the active environment.
 
-    Raise `UsageError` when both or neither are there.
+    Raise `UsageError` when both or neither are there, and as `find_interpreter` does.
     """
     from provisioner.environments import store
     from provisioner.environments.names import check_name
     from provisioner.errors import UsageError
     from provisioner.machine.interpreter import default_python
     from provisioner.machine.system import LiveSystem
+    from provisioner.verifying.interpreter import find_interpreter
 
     if name is not None and python is not None:
         raise UsageError("give NAME or --python, not both", hints=["`provision list` shows what NAME may be"])
@@ -103,21 +114,20 @@ def choose(name: str | None, python: Path | None) -> tuple[Environment | None, P
     active = python or default_python(LiveSystem())
     if active is None:
         raise UsageError("no Python is active", hints=["name an environment, or --python PATH"], code="no-python")
-    return None, Path(active)
+    return None, find_interpreter(Path(active))
 
 
 def failure(receipt: Receipt, next_command: str) -> VerificationFailed:
-    """Return the error that a failed receipt ends in: its code is the first failed check's, what that means and ``next_command`` its hints."""
+    """Return the error that a failed receipt ends in: the first failed check's code and what that means, ``next_command`` as its hint."""
     from provisioner.verifying.failures import MEANING
     from provisioner.verifying.receipt import Outcome
 
     failed = [check for check in receipt.checks if check.outcome is Outcome.FAILED]
     first = failed[0]
-    meaning = MEANING.get(first.code or "")
     return VerificationFailed(
         f"{len(failed)} of {len(receipt.checks)} checks failed, first: {first.name}",
-        why=first.told or None,
-        hints=[*([meaning] if meaning else []), next_command],
+        why="; ".join(filter(None, (first.told, MEANING.get(first.code or "")))) or None,
+        hints=[next_command],
         code=first.code,
         details={"codes": sorted({check.code for check in failed if check.code})},
     )

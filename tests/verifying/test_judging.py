@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provisioner.process import Result
+from provisioner.verifying import failures
 from provisioner.verifying.child_process import CHILD, ChildRun
 from provisioner.verifying.failures import classify, is_refusal, of_import
 from provisioner.verifying.judging import judge
@@ -125,3 +127,10 @@ def test_files_are_named_from_their_package_on() -> None:
     (check,) = judge(child(begin("a", call="import flash_attn"), end, {"event": "finished"}))
     assert check.code == "undefined-symbol-abi-mismatch"
     assert check.detail == "ImportError: flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so: undefined symbol: _ZN5flash"
+
+
+def test_every_code_has_its_meaning_and_stands_in_the_documentation(repository: Path) -> None:
+    text = (repository / "docs" / "verification.md").read_text()
+    codes = {code for code, _ in failures._CLASSES} | set(failures.MEANING)
+    assert codes == set(failures.MEANING)
+    assert {code for code in codes if f"`{code}`" not in text} == set()
