@@ -63,7 +63,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """One build in the table. What was extrapolated is said by ``~``."""
+    """One build in the table; ``units`` are its kernels' files, host code beside. What was extrapolated is said by ``~``."""
 
     what: str
     units: int
@@ -202,7 +202,7 @@ def run(options: argparse.Namespace, scratch: Path) -> None:
     rows = table(upstream, ours, host.result().cpu_seconds, built)
     if options.unsloth:
         document = json.loads(options.unsloth.read_text())["build"]
-        rows[2] = whole_build("ours, unsloth", document["units"], document, Path(document["path"]))
+        rows[2] = whole_build("ours, unsloth", len(ours.prepared.selection.compiled), document, Path(document["path"]))
     show(rows)
     if options.json:
         options.json.write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
@@ -219,8 +219,8 @@ def table(upstream: Side, ours: Side, host: float, built: BuiltWheel | None) -> 
     release, cpus = ours.prepared.release, len(os.sched_getaffinity(0))
     rows = []
     packed = 0.0
+    llama = select(release, for_model(LLAMA_3_8B))
     if built:
-        llama = select(release, for_model(LLAMA_3_8B))
         packed = built.path.stat().st_size / ours.object_bytes(llama)
     for side, name, selection, archs in (
         (upstream, f"upstream, {UPSTREAM_ARCHS} archs", upstream.prepared.selection, UPSTREAM_ARCHS),
@@ -232,7 +232,7 @@ def table(upstream: Side, ours: Side, host: float, built: BuiltWheel | None) -> 
         size = f"~{side.object_bytes(selection) * archs * packed / 2**20:.0f}" if packed else "?"
         rows.append(Row(name, len(selection.compiled), seconds, f"~{seconds / cpus / 60:.0f} min", peak, size))
     if built:
-        rows.append(whole_build("ours, Llama 3 8B", built.units, asdict(built), built.path))
+        rows.append(whole_build("ours, Llama 3 8B", len(llama.compiled), asdict(built), built.path))
     return rows
 
 

@@ -224,6 +224,9 @@ def _archs_here() -> tuple[str, ...]:
 
 
 def _show_forecast(output: Output, prepared: Prepared, forecast: Forecast) -> None:
+    from provisioner.building.wheelhouse import Wheelhouse
+
+    entry = Wheelhouse().find(prepared.digest)
     if output.as_json:
         units = [
             {"name": unit.name, "seconds": unit.cost.seconds, "peak_mib": unit.cost.peak_mib} for unit in prepared.graph.units
@@ -235,6 +238,7 @@ def _show_forecast(output: Output, prepared: Prepared, forecast: Forecast) -> No
             key=prepared.digest,
             patches=prepared.patches,
             stubs=len(prepared.selection.stubbed),
+            in_wheelhouse=str(entry.path) if entry else None,
         )
         return
     output.say(f"flash-attn {prepared.version} for {', '.join(prepared.key.archs)}, torch {prepared.target.torch.version}")
@@ -248,6 +252,8 @@ def _show_forecast(output: Output, prepared: Prepared, forecast: Forecast) -> No
         f"{forecast.jobs.total} at once: about {forecast.wall_seconds / 60:.0f} min, {forecast.peak_mib / 1024:.1f} GiB at most, "
         f"{forecast.temporary_mib / 1024:.1f} GiB of disk"
     )
+    if entry:
+        output.say(f"nothing would be compiled: the wheelhouse has it, {entry.path}")
 
 
 def _show_nothing_known(output: Output, text: str, *, units: int | None) -> None:

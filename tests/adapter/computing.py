@@ -374,6 +374,8 @@ def padding(case: dict[str, Any]) -> dict[str, Any]:
     tokens, indices, begins, longest, used = bert_padding.unpad_input(x, mask)
     wanted = [(b, s) for b in range(mask.shape[0]) for s in range(mask.shape[1]) if mask[b, s]]
     back = bert_padding.pad_input(tokens, indices, *mask.shape)
+    spare = 1 - mask  # tokens that are allocated and not used: all are kept, only the lengths leave them out
+    both = bert_padding.unpad_input(x, mask, spare)
     grad = torch.randn_like(back)
     (found,) = torch.autograd.grad(back, x, grad)
     return {
@@ -381,6 +383,7 @@ def padding(case: dict[str, Any]) -> dict[str, Any]:
         "starts": begins.tolist() == [0, *mask.sum(1).cumsum(0).tolist()] and begins.dtype is torch.int32,
         "longest": longest == int(mask.sum(1).max()) and used.tolist() == mask.sum(1).tolist(),
         "back": torch.equal(back, x * mask[..., None]),
+        "unused": torch.equal(both[0], x.flatten(0, 1)) and both[3] == mask.shape[1] and torch.equal(both[4], used),
         "grads": torch.equal(found, grad * mask[..., None]),
     }
 

@@ -248,6 +248,8 @@ def test_the_command_copies_the_wheel_and_prints_one_document(
     assert document["sha256"] == built[0].sha256
     assert Path(document["path"]).read_bytes() == built[0].path.read_bytes()
     assert Path(document["path"]).parent == tmp_path / "out"
+    forecast = CliRunner().invoke(command, [*words, "--dry-run"], catch_exceptions=False).stdout
+    assert f"nothing would be compiled: the wheelhouse has it, {built[0].path}" in forecast
 
 
 def test_a_dry_run_shows_units_time_and_memory(tiny: Release, workshop: Path) -> None:
