@@ -84,7 +84,7 @@ def _work(step: Step, machine: Machine, *, offline: bool) -> Work:
 
 
 def _carry_out(work: Work, python: Path, machine: Machine) -> None:
-    from provisioner.diagnosing.fixing import apply_undoably
+    from provisioner.diagnosing.fixing import apply_undoably, is_undoable
     from provisioner.diagnosing.flash_attn_repair import carry_out
     from provisioner.errors import Findings, ProvisionError
 
@@ -102,7 +102,7 @@ def _carry_out(work: Work, python: Path, machine: Machine) -> None:
         last = (result.err.strip() or result.out.strip() or "no output").splitlines()[-1]
         raise Findings(
             f"the repair of {work.step.code} failed: {last}",
-            why="the environment is as it was before",
+            why="the environment is as it was before" if is_undoable(python.parent.parent) else None,
             hints=[work.step.command],
             code="repair-failed",
         )

@@ -66,13 +66,18 @@ def apply_undoably(step: Step, prefix: Path) -> Result:
 
     A copy elsewhere changes nothing in it, and nothing may be added to it meanwhile.
     """
-    if step.repair is Repair.MOVE:
+    if step.repair is Repair.MOVE or not is_undoable(prefix):
         return apply(step)
     with _kept(prefix) as kept:
         result = apply(step)
         if result.ok:
             kept.clear()
         return result
+
+
+def is_undoable(prefix: Path) -> bool:
+    """Say whether ``prefix`` is an environment of its own: the scripts of a whole system are not put aside and back."""
+    return (prefix / "pyvenv.cfg").is_file() or (prefix / "conda-meta").is_dir()
 
 
 @contextmanager
@@ -82,7 +87,7 @@ def _kept(prefix: Path) -> Iterator[dict[Path, Path]]:
     Installers write new files in place of old ones and never into them, so that a link keeps what was there; 30,000 take a second.
     What a repair that was killed has left is put back first.
     """
-    folders = [*prefix.glob("lib/python3.*/site-packages"), prefix / "bin"] if (prefix / "lib").is_dir() else []
+    folders = [*prefix.glob("lib/python3.*/site-packages"), prefix / "bin"]
     kept = {folder: folder.with_name(folder.name + BEFORE) for folder in folders}
     _put_back({folder: copy for folder, copy in kept.items() if copy.exists()})
     try:

@@ -9,6 +9,7 @@ libraries relative to themselves (``$ORIGIN``) in wheels. The original stays as 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -76,8 +77,9 @@ def _rewrite(path: Path, old: bytes, new: bytes) -> None:
     if path.stat().st_size > TEXT_LIMIT:
         return
     data = path.read_bytes()
-    if old in data and b"\0" not in data:
-        path.write_bytes(data.replace(old, new))
+    written = re.sub(re.escape(old) + rb"(?![\w.+-])", lambda _: new, data)  # not of a neighbour whose name only begins so
+    if written != data and b"\0" not in data:
+        path.write_bytes(written)
 
 
 def _links(prefix: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.diagnosing.child import attempts
 from provisioner.diagnosing.child.attempts import QUIET_SECONDS, child
 from provisioner.diagnosing.environments import diagnose
 from provisioner.diagnosing.findings import Finding, Severity
@@ -48,6 +49,13 @@ def test_work_is_not_stopped_by_what_stops_a_hang() -> None:
     """Longer than a hang is given, of small steps between pauses, and files read in between."""
     code = f"import time\nend = time.time() + {QUIET_SECONDS + 3}\nwhile time.time() < end:\n    sum(range(2_000_000)); time.sleep(0.5)\n"
     assert child(code, 60.0)["outcome"] == "ok"
+
+
+def test_where_nothing_tells_work_from_waiting_everything_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "QUIET_SECONDS", 1.0)
+    assert child("import time\ntime.sleep(4)\n", 30.0)["outcome"] == "hang"
+    monkeypatch.setattr(attempts, "LINUX", False)
+    assert child("import time\ntime.sleep(4)\n", 30.0)["outcome"] == "ok"
 
 
 def test_what_ignores_signals_and_has_not_come_to_python_is_stopped_too() -> None:

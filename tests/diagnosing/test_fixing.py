@@ -99,6 +99,14 @@ def test_a_repair_that_fails_half_way_is_undone(broken: Path) -> None:
     assert digest(prefix) == before
 
 
+def test_the_scripts_of_a_whole_system_are_not_put_aside(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
+    inode = (tmp_path / "bin").stat().st_ino
+    assert not apply_undoably(Step("import-fails", "false"), tmp_path).ok
+    assert (tmp_path / "bin").stat().st_ino == inode
+
+
 def test_what_a_killed_repair_left_is_put_back_by_the_next(broken: Path) -> None:
     prefix, site = broken.parents[1], site_packages(broken)
     before = digest(prefix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import venv
 import zipfile
 from pathlib import Path
 
@@ -126,6 +127,16 @@ def test_packages_from_pythonpath_are_named_though_the_environment_has_none_of_i
     assert "trl 0.9.6 comes from" in found.title
     assert found.fix is not None
     assert found.fix.command == "unset PYTHONPATH"
+
+
+def test_an_environment_that_shares_the_systems_packages_and_has_newer_ones_of_its_own_is_as_it_should_be(tmp_path: Path) -> None:
+    venv.EnvBuilder(system_site_packages=True, symlinks=True).create(tmp_path / "env")
+    python = tmp_path / "env" / "bin" / "python"
+    shared = next(name for name, copies in take(python).packages.items() if not copies[0].location.startswith(str(tmp_path)))
+    install(python, make_wheel(tmp_path, shared, "99.0", {f"{shared.replace('-', '_')}/__init__.py": ""}))
+    inventory, found = examine(python)
+    assert len(inventory.packages[shared]) > 1
+    assert "shadowed-package" not in found
 
 
 def test_conda_is_told_to_believe_in_a_version_that_pip_has_replaced(python: Path) -> None:

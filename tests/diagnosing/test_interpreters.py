@@ -85,6 +85,18 @@ def test_an_environment_under_an_awkward_path_is_copied_to_a_plain_one_and_stays
     assert python.exists(), "the original stays"
 
 
+def test_a_neighbour_whose_name_only_begins_like_the_copied_one_stays_where_it_is(tmp_path: Path) -> None:
+    python = make_venv(tmp_path / "a b", with_pip=False)
+    lines = f"{tmp_path / 'a b' / 'src'}\n{tmp_path / 'a b2'}\n{tmp_path / 'a b'}\n"
+    (site_packages(python) / "paths.pth").write_text(lines)
+    copy_venv(tmp_path / "a b", tmp_path / "c")
+    assert (site_packages(tmp_path / "c" / "bin" / "python") / "paths.pth").read_text().splitlines() == [
+        str(tmp_path / "c" / "src"),
+        str(tmp_path / "a b2"),
+        str(tmp_path / "c"),
+    ]
+
+
 def test_a_copy_that_cannot_be_made_leaves_nothing_behind(tmp_path: Path) -> None:
     python = make_venv(tmp_path / "a b", with_pip=False)
     (tmp_path / "taken").mkdir()

@@ -64,7 +64,7 @@ def _from_outside(inventory: Inventory) -> Iterator[Candidate]:
         if (user and first.location == user) or first.location in extra:
             there = f", instead of {own.version} in {own.location}" if own else ""
             shadowed.setdefault(first.location, []).append(f"{name} {first.version} comes from {first.location}{there}")
-        elif own is not None:
+        elif own is not None and not first.location.startswith(inventory.python.prefix):  # its own copy first is as it should be
             line = f"{name} {first.version} is imported, another copy ({own.version}) lies in {own.location}"
             shadowed.setdefault(own.location, []).append(line)
     for place, lines in shadowed.items():
