@@ -7,6 +7,16 @@ import pytest
 from provisioner.diagnosing.reports import diagnose_report
 
 WORDINGS = [
+    ("build-oom-killed", "FAILED: [code=137] flash_fwd_hdim64_fp16_sm80.cuda.o"),
+    (
+        "nvcc-torch-cuda-mismatch",
+        "RuntimeError: ('The detected CUDA version (%s) mismatches the version that was used to compilePyTorch (%s).', '12.8', '13.0')",
+    ),
+    ("driver-lib-mismatch", "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch: unknown"),
+    (
+        "fa3-on-blackwell",
+        "GPU: NVIDIA GeForce RTX 5090\nCUDA error (C:/a/xformers/flash-attention/hopper\\flash_fwd_launch_template.h:188): invalid argument",
+    ),
     ("no-gpu", "NotImplementedError: Unsloth cannot find any torch accelerator? You need a GPU."),
     ("no-gpu", "NotImplementedError: Unsloth: No NVIDIA GPU found? Unsloth currently only supports GPUs!"),
     ("driver-not-running", 'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].'),

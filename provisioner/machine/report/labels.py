@@ -22,7 +22,11 @@ _GPU = re.compile(
 _COUNT = re.compile(r"^(?:(?P<before>\d{1,2})\s?[x×*]\s*)?(?P<name>.+?)(?:\s+[x×*]\s?(?P<after>\d{1,2}))?$")
 _NAME_END = re.compile(r"\s*(?:[(,;|/]| : | - |\bwith\b|\bdriver\b).*$", re.IGNORECASE)
 _BRAND = re.compile(r"^(?:NVIDIA|Tesla|GeForce|Quadro|TITAN|RTX|GTX)\b", re.IGNORECASE)
-_BARE = re.compile(r"^(?:NVIDIA|Tesla|Quadro) [A-Z][\w -]{1,50}$")
+_ON_ARM = re.compile(r"\b(?:Jetson|Orin|Xavier|Thor|GH200|GB200|GB300|GB10)\b")
+"""NVIDIA's modules whose GPU is soldered to an Arm processor: Jetson (Tegra), Grace Hopper and Grace Blackwell, DGX Spark."""
+
+_LSPCI = re.compile(r"\bNVIDIA Corporation [A-Z]{2}\d{2,3}\w* \[([^\]\n]{4,60})\]")
+_BARE = re.compile(r"^(?:NVIDIA|Tesla|Quadro|GeForce) [A-Z][\w -]{1,50}(?: \([\d.]+\))?$")
 """What ``nvidia-smi --query-gpu=name --format=csv,noheader`` prints of a device, and nothing else."""
 
 _DETECTRON_GPU = re.compile(
@@ -51,6 +55,7 @@ def read(report: CleanText) -> Iterator[Claim]:
     """Yield the claims of each labelled line, the devices last."""
     gpus: list[Gpu] = []
     bare: list[Gpu] = []
+    listed: list[Gpu] = []
     named: set[str | None] = set()
     before = bare_line = -1
     capability: str | None = None
@@ -68,6 +73,8 @@ def read(report: CleanText) -> Iterator[Claim]:
             capability = capability or match[1]
         if match := _DETECTRON_GPU.match(line):
             gpus += [Gpu(name=match[2], compute_capability=match[3], source="report")] * len(match[1].split(","))
+        elif "NVIDIA Corporation" in line and (match := _LSPCI.search(line)):
+            listed += _devices(match[1])
         elif match := _GPU.match(line):
             found = _devices(match["value"])
             if number > before + 1:  # a program repeats its device later on; a list of equal devices stands together
@@ -77,11 +84,13 @@ def read(report: CleanText) -> Iterator[Claim]:
         elif _BARE.match(line) and (not bare or number == bare_line + 1):
             bare += _devices(line)
             bare_line = number
-    gpus = gpus or bare
+    gpus = gpus or bare or listed
     if gpus:
         if capability and len({gpu.name for gpu in gpus}) == 1:
             gpus = [Gpu(name=gpu.name, compute_capability=gpu.compute_capability or capability, source="report") for gpu in gpus]
         yield Claim("gpus", tuple(gpus), "a line that names the GPU")
+        if all(_ON_ARM.search(gpu.name or "") for gpu in gpus):
+            yield Claim("platform.machine", "aarch64", f"{gpus[0].name} is part of an Arm module")
 
 
 def _devices(value: str) -> list[Gpu]:
