@@ -7,6 +7,27 @@ import pytest
 from provisioner.diagnosing.reports import diagnose_report
 
 WORDINGS = [
+    (
+        "missing-build-dep",
+        "/usr/include/python3.12/pyconfig.h:3:12: fatal error: x86_64-linux-gnu/python3.12/pyconfig.h: No such file or directory",
+    ),
+    (
+        "cuda-home-missing",
+        "deepspeed.ops.op_builder.builder.MissingCUDAException: CUDA_HOME does not exist, unable to compile CUDA op(s)",
+    ),
+    ("cuda-home-missing", "Command 'nvcc' not found, but can be installed with:\nsudo apt install nvidia-cuda-toolkit"),
+    ("cuda-home-missing", "zsh: command not found: nvcc"),
+    ("nvcc-arch-unknown", "clang: error: unsupported CUDA gpu architecture: sm_120"),
+    ("host-compiler-too-old", "#error You're trying to build PyTorch with a too old version of GCC. We need GCC 9 or later."),
+    ("msvc-env-incomplete", "nvcc fatal   : Host compiler targets unsupported OS."),
+    ("msvc-env-incomplete", "fatal error C1083: 无法打开包括文件: “corecrt.h”: No such file or directory"),
+    ("msvc-env-incomplete", "error: command 'cl.exe' failed: None"),
+    ("driver-too-old", "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE"),
+    ("driver-not-running", "Unable to determine the device handle for GPU 0000:0A:00.0: Unknown Error"),
+    ("driver-not-running", "modprobe: FATAL: Module nvidia not found in directory /lib/modules/6.8.0-57-generic"),
+    ("driver-not-running", "Failed to initialize NVML: Insufficient Permissions"),
+    ("build-oom-killed", "subprocess.CalledProcessError: Command '['ninja', '-v']' died with <Signals.SIGKILL: 9>."),
+    ("build-oom-killed", "error: command '/usr/local/cuda/bin/nvcc' failed with exit code -9"),
     ("build-oom-killed", "FAILED: [code=137] flash_fwd_hdim64_fp16_sm80.cuda.o"),
     (
         "nvcc-torch-cuda-mismatch",
