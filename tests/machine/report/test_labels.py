@@ -43,6 +43,11 @@ def gpus(text: str) -> dict[str, int]:
         ("NVIDIA A100-SXM4-40GB\nNVIDIA A100-SXM4-40GB", {"NVIDIA A100-SXM4-40GB": 2}),
         ("GPU: NVIDIA Corporation TU104GL [Tesla T4] (rev a1)", {"Tesla T4": 1}),
         ("01:00.0 VGA compatible controller: NVIDIA Corporation GA102 [GeForce RTX 3090] (rev a1)", {"GeForce RTX 3090": 1}),
+        (
+            "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. "
+            "Your Tesla T4 GPU has compute capability 7.5. You can use float16 instead",
+            {"Tesla T4": 1},
+        ),
         ("GPU: whatever I can get", {}),
         ("Model: meta-llama/Llama-3.1-8B", {}),
         ("GPU: NVIDIA GeForce RTX 4", {}),
