@@ -8,6 +8,13 @@ from provisioner.diagnosing.reports import diagnose_report
 
 WORDINGS = [
     (
+        "undefined-symbol-abi-mismatch",
+        "ImportError: libtorch_cuda_cpp.so: cannot open shared object file: No such file or directory",
+    ),
+    ("nvcc-too-old", "ptxas /tmp/tmpqgu1f9dk.ptx, line 5; fatal   : Unsupported .version 8.6; current version is '8.5'"),
+    ("rocm-not-cuda", "[pip3] amd-torch-device-gfx90a==2.12.0+rocm7.14.0"),
+    ("rocm-not-cuda", "x_hip.o -fPIC -D__HIP_PLATFORM_HCC__=1 -DUSE_ROCM=1 --offload-arch=gfx90a"),
+    (
         "missing-build-dep",
         "/usr/include/python3.12/pyconfig.h:3:12: fatal error: x86_64-linux-gnu/python3.12/pyconfig.h: No such file or directory",
     ),

@@ -131,3 +131,11 @@ def test_the_unfilled_message_of_a_cuda_mismatch_states_both_versions() -> None:
 def test_a_module_soldered_to_an_arm_processor_is_an_arm_machine() -> None:
     assert machine("Device: NVIDIA Jetson AGX Orin").platform.machine == "aarch64"
     assert machine("GPU: NVIDIA A40").platform.machine is None
+
+
+def test_what_pip_installed_last_replaces_what_it_found() -> None:
+    text = (
+        "Requirement already satisfied: flash-attn in /usr/lib/python3/dist-packages (2.0.4)\nSuccessfully installed flash-attn-2.3.6\n"
+        "Successfully installed einops-0.8.1 flash-attn-2.8.3\n"
+    )
+    assert machine(text).software.flash_attn == "2.8.3"
