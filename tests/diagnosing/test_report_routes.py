@@ -15,6 +15,7 @@ from tests.planning.test_cases import ROUTES
 EXPLAINED = {
     "086-arch-linux-driver510": "a 2080 Ti stands beside the 3090, and no flash-attn serves both: the plan is for all the GPUs of a machine",
     "160-dll-load-failed-rtx2070-nvcc111": "the GPU is named only in the thread's title, and the error is cut off",
+    "gh200-vista-nvcc-124-aarch64": "on Arm the GPU decides (Jetson, Grace, or none), and it is not named",
     "thor-issue-form-no-kernel": "Python and torch are not stated, and no torch or flash-attn of the catalog holds kernels for Thor (11.0)",
 }
 """Reports whose plan takes another route than their thread, and why that is right of what they state."""

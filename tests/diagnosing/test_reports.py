@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from provisioner.codec import from_json, to_json
-from provisioner.diagnosing.findings import Severity
+from provisioner.diagnosing.findings import Finding, Severity
 from provisioner.diagnosing.reports import diagnose_report
 from provisioner.machine.facts import Machine
-from tests.diagnosing.scoring import cases, score, tables
+from provisioner.machine.report import decode
+from tests.diagnosing.scoring import cases, score, stated, tables
 
 OWN = Path(__file__).with_name("reports")
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "cases" / "dev"
@@ -81,6 +84,67 @@ def test_twenty_thousand_damaged_reports_are_read_without_an_error() -> None:
     texts, choose = _texts(), random.Random(7)
     for _ in range(20_000):
         _check(_mutated(texts, choose))
+
+
+def _each_line(prefix: str) -> Callable[[str], str]:
+    return lambda text: "\n".join(prefix + line for line in text.split("\n"))
+
+
+HARMLESS: dict[str, Callable[[str], str]] = {
+    "quoted": _each_line("> "),
+    "quoted twice": _each_line("> > "),
+    "CRLF": lambda text: text.replace("\r", "").replace("\n", "\r\n"),
+    "coloured": lambda text: "\n".join(f"\x1b[32m{line}\x1b[0m" for line in text.split("\n")),
+    "BuildKit": _each_line("#12 3570.9 "),
+    "torchrun": _each_line("[rank0]: "),
+    "compose": _each_line("web-1  | "),
+    "Kubernetes": _each_line("2026-01-02T03:04:05.000000001Z stdout F "),
+    "CI": _each_line("2026-01-02T03:04:05.0000001Z "),
+    "srun": _each_line("0: "),
+    "pdsh": _each_line("node07: "),
+    "mpirun": _each_line("[1,0]<stderr>:"),
+    "journal": _each_line("Nov 27 06:07:01 box python[1234]: "),
+    "logging": _each_line("2026-01-02 03:04:05,678 - INFO - "),
+    "times in brackets": _each_line("[2026-01-02 03:04:05] "),
+    "entities": html.escape,
+    "no-break spaces": lambda text: text.replace(" ", "\u00a0"),
+    "tabs before": _each_line("\t"),
+    "zero-width spaces": lambda text: text.replace(":", ":\u200b"),
+    "full-width colons": lambda text: text.replace(": ", "："),
+    "fenced": lambda text: f"```text\n{text}\n```",
+    "details": lambda text: f"<details>\n<summary>x</summary>\n\n```\n{text}\n```\n</details>",
+    "HTML breaks": lambda text: text.replace("\n", "<br>"),
+    "a byte order mark": lambda text: "\ufeff" + text,
+    "padded": lambda text: "\n".join(line.ljust(200) for line in text.split("\n")),
+    "words around": lambda text: f"Some words about torch and CUDA.\n\n{text}\n\nThanks for any help!",
+    "UTF-16": lambda text: decode(text.encode("utf-16")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HARMLESS)
+def test_facts_and_causes_survive_how_a_report_was_pasted(name: str) -> None:
+    """What the report states is the same however it was quoted, prefixed or saved; nothing is added."""
+    kept = lost = changed = total = 0
+    for text in _texts():
+        machine, findings = diagnose_report(text)
+        other, others = diagnose_report(HARMLESS[name](text))
+        before, after = stated(machine), stated(other)
+        for fact, value in before.items():
+            if value in (None, []):
+                assert after[fact] == value, (fact, after[fact], text[:300])
+            elif after[fact] == value:
+                kept += 1
+            else:
+                lost += 1
+        total += 1
+        changed += _cause(findings) != _cause(others)
+    assert kept / (kept + lost) >= 0.99
+    assert changed <= 0.02 * total
+
+
+def _cause(findings: tuple[Finding, ...]) -> str | None:
+    return next((finding.code for finding in findings if finding.primary), None)
 
 
 @pytest.mark.parametrize(

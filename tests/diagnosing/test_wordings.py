@@ -7,6 +7,44 @@ import pytest
 from provisioner.diagnosing.reports import diagnose_report
 
 WORDINGS = [
+    (
+        "undefined-symbol-abi-mismatch",
+        "ImportError: libtorch_cuda_cpp.so: cannot open shared object file: No such file or directory",
+    ),
+    ("nvcc-too-old", "ptxas /tmp/tmpqgu1f9dk.ptx, line 5; fatal   : Unsupported .version 8.6; current version is '8.5'"),
+    ("rocm-not-cuda", "[pip3] amd-torch-device-gfx90a==2.12.0+rocm7.14.0"),
+    ("rocm-not-cuda", "x_hip.o -fPIC -D__HIP_PLATFORM_HCC__=1 -DUSE_ROCM=1 --offload-arch=gfx90a"),
+    (
+        "missing-build-dep",
+        "/usr/include/python3.12/pyconfig.h:3:12: fatal error: x86_64-linux-gnu/python3.12/pyconfig.h: No such file or directory",
+    ),
+    (
+        "cuda-home-missing",
+        "deepspeed.ops.op_builder.builder.MissingCUDAException: CUDA_HOME does not exist, unable to compile CUDA op(s)",
+    ),
+    ("cuda-home-missing", "Command 'nvcc' not found, but can be installed with:\nsudo apt install nvidia-cuda-toolkit"),
+    ("cuda-home-missing", "zsh: command not found: nvcc"),
+    ("nvcc-arch-unknown", "clang: error: unsupported CUDA gpu architecture: sm_120"),
+    ("host-compiler-too-old", "#error You're trying to build PyTorch with a too old version of GCC. We need GCC 9 or later."),
+    ("msvc-env-incomplete", "nvcc fatal   : Host compiler targets unsupported OS."),
+    ("msvc-env-incomplete", "fatal error C1083: 无法打开包括文件: “corecrt.h”: No such file or directory"),
+    ("msvc-env-incomplete", "error: command 'cl.exe' failed: None"),
+    ("driver-too-old", "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE"),
+    ("driver-not-running", "Unable to determine the device handle for GPU 0000:0A:00.0: Unknown Error"),
+    ("driver-not-running", "modprobe: FATAL: Module nvidia not found in directory /lib/modules/6.8.0-57-generic"),
+    ("driver-not-running", "Failed to initialize NVML: Insufficient Permissions"),
+    ("build-oom-killed", "subprocess.CalledProcessError: Command '['ninja', '-v']' died with <Signals.SIGKILL: 9>."),
+    ("build-oom-killed", "error: command '/usr/local/cuda/bin/nvcc' failed with exit code -9"),
+    ("build-oom-killed", "FAILED: [code=137] flash_fwd_hdim64_fp16_sm80.cuda.o"),
+    (
+        "nvcc-torch-cuda-mismatch",
+        "RuntimeError: ('The detected CUDA version (%s) mismatches the version that was used to compilePyTorch (%s).', '12.8', '13.0')",
+    ),
+    ("driver-lib-mismatch", "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch: unknown"),
+    (
+        "fa3-on-blackwell",
+        "GPU: NVIDIA GeForce RTX 5090\nCUDA error (C:/a/xformers/flash-attention/hopper\\flash_fwd_launch_template.h:188): invalid argument",
+    ),
     ("no-gpu", "NotImplementedError: Unsloth cannot find any torch accelerator? You need a GPU."),
     ("no-gpu", "NotImplementedError: Unsloth: No NVIDIA GPU found? Unsloth currently only supports GPUs!"),
     ("driver-not-running", 'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].'),

@@ -10,7 +10,7 @@ from provisioner.machine.report.cleaning import CleanText
 from provisioner.machine.report.versions import DRIVER, VERSION, cuda_of_torch, is_rocm
 
 _FIELD = re.compile(
-    r"^\s*(?:\*\s*)?(PyTorch version|CUDA used to build PyTorch|ROCM used to build PyTorch|OS|Libc version|Python version|Python platform|"
+    r"^\s*(?:[*-]\s+)?(PyTorch version|CUDA used to build PyTorch|ROCM used to build PyTorch|OS|Libc version|Python version|Python platform|"
     r"Is CUDA available|CUDA runtime version|GPU models and configuration|Nvidia driver version|HIP runtime version)\s*:\s*(.*?)\s*$"
 )
 _ABSENT = ("could not collect", "n/a", "none", "no cuda", "")

@@ -18,6 +18,11 @@ _MISMATCH = re.compile(
     r"The detected CUDA version \((?P<nvcc>\d+(?:\.\d+)+)\)\s+(?:has a minor version mismatch with the version|mismatches the version)"
     r"\s+that was\s+used to\s+compile\s+PyTorch\s+\((?P<torch>\d+(?:\.\d+)+)\)"
 )
+_MISMATCH_UNFILLED = re.compile(
+    r"detected CUDA version \(%s\)[^\n]{0,40}mismatch[^\n]{0,160}'(?P<nvcc>\d+(?:\.\d+)+)', '(?P<torch>\d+(?:\.\d+)+)'"
+)
+"""How some torch versions print it: the format beside its values, as a tuple (seen with CUDA 13.0: flash-attention-v100#35)."""
+
 _ISOLATED = re.compile(r"pip-build-env|/builds-v0/|\\pip-build-env")
 
 
@@ -31,7 +36,9 @@ def read(report: CleanText) -> Iterator[Claim]:
     for word, pattern in (("CUDA compiler identification", _CMAKE), ("Build cuda_", _BUILD)):
         if word in report.text and (match := pattern.search(report.text)):
             yield Claim("software.nvcc", match[1], match[0])
-    if "detected CUDA version" in report.text and (match := _MISMATCH.search(report.text)):
+    if "detected CUDA version" in report.text and (
+        match := _MISMATCH.search(report.text) or _MISMATCH_UNFILLED.search(report.text)
+    ):
         start = report.text.rfind("\n", 0, match.start()) + 1
         if not _ISOLATED.search(report.text[start : match.start()]):
             yield Claim("software.nvcc", match["nvcc"], match[0])

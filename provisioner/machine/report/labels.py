@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 from provisioner.machine.facts import Gpu
 from provisioner.machine.report.claims import Claim
@@ -15,6 +16,9 @@ from provisioner.machine.report.gpu_names import capability_of
 from provisioner.machine.report.torch_text import torch_claims
 from provisioner.machine.report.versions import DRIVER, VERSION, dotted_cuda
 
+LONGEST = 300
+"""Characters of the longest line that may be a label and its value."""
+
 _GPU = re.compile(
     r"^\s*(?:[-*•+]\s+)?(?:\*\*)?(?:GPUs?(?:[ _](?:model|name|type|info|card|device))?|gpu\.name|Graphics [Cc]ard|Video [Cc]ard|显卡(?:型号)?|GPU ?型号|"
     r"Model|Device(?: [Nn]ame)?|Name(?=:?(?:\*\*)?:? cuda:\d))(?:\*\*)?\s*[:=](?:\*\*)?\s*(?:cuda:\d+\s+)?(?P<value>\S.*)$"
@@ -22,7 +26,14 @@ _GPU = re.compile(
 _COUNT = re.compile(r"^(?:(?P<before>\d{1,2})\s?[x×*]\s*)?(?P<name>.+?)(?:\s+[x×*]\s?(?P<after>\d{1,2}))?$")
 _NAME_END = re.compile(r"\s*(?:[(,;|/]| : | - |\bwith\b|\bdriver\b).*$", re.IGNORECASE)
 _BRAND = re.compile(r"^(?:NVIDIA|Tesla|GeForce|Quadro|TITAN|RTX|GTX)\b", re.IGNORECASE)
-_BARE = re.compile(r"^(?:NVIDIA|Tesla|Quadro) [A-Z][\w -]{1,50}$")
+_ON_ARM = re.compile(r"\b(?:Jetson|Orin|Xavier|Thor|GH200|GB200|GB300|GB10)\b")
+"""NVIDIA's modules whose GPU is soldered to an Arm processor: Jetson (Tegra), Grace Hopper and Grace Blackwell, DGX Spark."""
+
+_LSPCI = re.compile(r"\bNVIDIA Corporation [A-Z]{2}\d{2,3}\w* \[([^\]\n]{4,60})\]")
+_REFUSED = re.compile(r"\bYour (\S.{2,50}?) GPU has compute capability (\d{1,2}\.\d)\b")
+"""vLLM's refusal of bfloat16, which each worker repeats."""
+
+_BARE = re.compile(r"^(?:NVIDIA|Tesla|Quadro|GeForce) [A-Z][\w -]{1,50}(?: \([\d.]+\))?$")
 """What ``nvidia-smi --query-gpu=name --format=csv,noheader`` prints of a device, and nothing else."""
 
 _DETECTRON_GPU = re.compile(
@@ -49,13 +60,9 @@ _CAPABILITY = re.compile(r"^\s*(?:[-*•+]\s+)?(?:gpu\.compute_capability|Comput
 
 def read(report: CleanText) -> Iterator[Claim]:
     """Yield the claims of each labelled line, the devices last."""
-    gpus: list[Gpu] = []
-    bare: list[Gpu] = []
-    named: set[str | None] = set()
-    before = bare_line = -1
-    capability: str | None = None
+    named = _Named()
     for number, line in enumerate(report.lines):
-        if len(line) > 300:
+        if len(line) > LONGEST:
             continue
         for fact, pattern in _FACTS:
             if match := pattern.match(line):
@@ -64,24 +71,57 @@ def read(report: CleanText) -> Iterator[Claim]:
             yield from torch_claims(match[1], line)
         if "CUDA_VERSION=" in line and (match := _BITSANDBYTES.search(line)):
             yield Claim("software.torch_cuda", dotted_cuda(match[1]), line.strip())
+        named.see(number, line)
+    yield from named.claims()
+
+
+@dataclass
+class _Named:
+    """The devices that lines name: labelled, alone on their line, or in passing; the first kind that there is counts."""
+
+    labelled: list[Gpu] = field(default_factory=list)
+    alone: list[Gpu] = field(default_factory=list)
+    passing: list[Gpu] = field(default_factory=list)
+    capability: str | None = None
+    _earlier: set[str | None] = field(default_factory=set)
+    _labelled_line: int = -1
+    _alone_line: int = -1
+
+    def see(self, number: int, line: str) -> None:
+        """Take up what the line of this number names."""
         if match := _CAPABILITY.match(line):
-            capability = capability or match[1]
+            self.capability = self.capability or match[1]
         if match := _DETECTRON_GPU.match(line):
-            gpus += [Gpu(name=match[2], compute_capability=match[3], source="report")] * len(match[1].split(","))
+            gpu = Gpu(name=match[2], compute_capability=match[3], source="report")
+            self.labelled += [gpu] * len(match[1].split(","))
+        elif "NVIDIA Corporation" in line and (match := _LSPCI.search(line)):
+            self.passing += _devices(match[1])
+        elif "has compute capability" in line and (match := _REFUSED.search(line)):
+            if match[1] not in {gpu.name for gpu in self.passing}:
+                self.passing += [Gpu(name=match[1], compute_capability=match[2], source="report")]
         elif match := _GPU.match(line):
-            found = _devices(match["value"])
-            if number > before + 1:  # a program repeats its device later on; a list of equal devices stands together
-                named = {gpu.name for gpu in gpus}
-            gpus += [gpu for gpu in found if gpu.name not in named]
-            before = number
-        elif _BARE.match(line) and (not bare or number == bare_line + 1):
-            bare += _devices(line)
-            bare_line = number
-    gpus = gpus or bare
-    if gpus:
-        if capability and len({gpu.name for gpu in gpus}) == 1:
-            gpus = [Gpu(name=gpu.name, compute_capability=gpu.compute_capability or capability, source="report") for gpu in gpus]
+            self._label(number, _devices(match["value"]))
+        elif _BARE.match(line) and (not self.alone or number == self._alone_line + 1):
+            self.alone += _devices(line)
+            self._alone_line = number
+
+    def _label(self, number: int, gpus: list[Gpu]) -> None:
+        """A program repeats its device later on; a list of equal devices stands together."""
+        if number > self._labelled_line + 1:
+            self._earlier = {gpu.name for gpu in self.labelled}
+        self.labelled += [gpu for gpu in gpus if gpu.name not in self._earlier]
+        self._labelled_line = number
+
+    def claims(self) -> Iterator[Claim]:
+        """Yield the devices, with the capability that is stated of the only kind, and the processor that they are soldered to."""
+        gpus = self.labelled or self.alone or self.passing
+        if not gpus:
+            return
+        if self.capability and len({gpu.name for gpu in gpus}) == 1:
+            gpus = [replace(gpu, compute_capability=gpu.compute_capability or self.capability) for gpu in gpus]
         yield Claim("gpus", tuple(gpus), "a line that names the GPU")
+        if all(_ON_ARM.search(gpu.name or "") for gpu in gpus):
+            yield Claim("platform.machine", "aarch64", f"{gpus[0].name} is part of an Arm module")
 
 
 def _devices(value: str) -> list[Gpu]:

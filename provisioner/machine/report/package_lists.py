@@ -39,7 +39,12 @@ _LONGEST = 400
 
 
 def read(report: CleanText) -> Iterator[Claim]:
-    """Yield a claim per known package; torch's CUDA follows from its label, its build string, or the CUDA wheels beside it."""
+    """Yield a claim per known package; torch's CUDA follows from its label, its build string, or the CUDA wheels beside it.
+
+    What pip installed last replaces what it found before.
+    """
+    installed: list[Claim] = []
+    claims: list[Claim] = []
     runtime: Claim | None = None
     torch: str | None = None
     pending: str | None = None
@@ -61,7 +66,13 @@ def read(report: CleanText) -> Iterator[Claim]:
                 runtime = runtime or _runtime(match[1], version, line)
             elif canonical in FACTS:
                 torch = torch or (version if FACTS[canonical] == "software.torch" else None)
-                yield from _package(canonical, version, build, line)
+                found = list(_package(canonical, version, build, line))
+                if _INSTALLED.search(line):
+                    installed = found + installed
+                else:
+                    claims += found
+    yield from installed
+    yield from claims
     if runtime is not None and (torch is None or "+" not in torch):
         yield runtime
 

@@ -11,7 +11,7 @@ from provisioner.machine.report.cleaning import CleanText
 from provisioner.machine.report.versions import VERSION, cuda_of_torch, is_rocm
 
 _ATTRIBUTE = re.compile(rf"torch\.__version__\s*[=:]+\s*'?({VERSION})")
-_ASKED = re.compile(r"(?:^\s*(?:>>>|In \[\d+\]:)|\bpython[\d.]* -c\b)(.*)")
+_ASKED = re.compile(r"(?:^\s*(?:\S{0,12}>>>|In \[\d+\]:)|\bpython[\d.]* -c\b)(.*)")
 _EXPRESSION = re.compile(r"torch\.(__version__|version\.cuda|cuda\.is_available\(\)|cuda\.get_device_name\(\d*\))")
 _OUT = re.compile(r"^Out\[\d+\]: ")
 _ANSWERS = {
