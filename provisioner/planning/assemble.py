@@ -10,7 +10,7 @@ from provisioner.knowledge import archs, drivers
 from provisioner.machine.facts import Machine
 from provisioner.planning.adapters import describe_kernels
 from provisioner.planning.build_rules import compiled_archs, nvcc_for
-from provisioner.planning.driver_rules import first_driver, needs_forward_compatibility
+from provisioner.planning.driver_rules import first_driver, needs_forward_compatibility, older_than_gpu
 from provisioner.planning.estimates import estimates
 from provisioner.planning.judging import would_plan
 from provisioner.planning.kernels import UNSLOTH
@@ -187,6 +187,11 @@ def _gpus(machine: Machine, judgement: Judgement, draft: Draft) -> Iterator[str]
                     f"flash-attn's 2.x functions on all of them come with the adapter (--flash-attn {base}). It is not the default here: Unsloth "
                     "would run it on the newer GPU in place of what runs now, and fail there where a model softcaps (Gemma 2)."
                 )
+    if older_than_gpu(here, draft.torch.cuda) and not here.jetson:
+        yield (
+            f"CUDA {draft.torch.cuda} is older than {here.capabilities[-1].sm}: it runs there on an earlier GPU's kernels, and slower. "
+            f"CUDA 13 knows it, and needs driver {drivers.floor('13.0', windows=here.windows_driver)} or newer."
+        )
     for name in sorted({gpu.name or "a GPU" for gpu in nvidia(machine) if gpu.compute_capability is None}):
         yield f"The compute capability of {name} is not known; the plan is for the other GPUs. State it with --gpu sm_XX."
     if any(gpu.partition == "mig" for gpu in machine.gpus):

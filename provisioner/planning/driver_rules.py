@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from provisioner.capability import ComputeCapability
-from provisioner.knowledge import drivers
+from provisioner.knowledge import archs, drivers
 from provisioner.planning.numbers import minor
 
 if TYPE_CHECKING:
@@ -47,6 +47,16 @@ def _first_driver(capability: ComputeCapability, *, windows: bool) -> str | None
     if capability.major >= BLACKWELL:
         return drivers.native_floor("12.8", windows=windows)
     return f"{drivers.parse(drivers.native_floor('11.8', windows=windows))[0]}.0" if capability >= ADA else None
+
+
+def older_than_gpu(situation: Situation, cuda: str | None) -> bool:
+    """Say whether a GPU is newer than this CUDA: torch and its libraries then run there on kernels of an earlier minor, and slower.
+
+    Training on a GB10 did 140,000 tokens a second with CUDA 13.0, 49,000 with 12.8, which ends at sm_120 (autoresearch#207, read 2026-11-27).
+    """
+    if cuda is None or not situation.gpu_needed:
+        return False
+    return not all(archs.compiles_for(cuda, capability) for capability in situation.capabilities)
 
 
 def driver_objection(situation: Situation, cuda: str | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from provisioner.errors import NoRoute, UsageError
 from provisioner.machine.facts import Machine
 from provisioner.planning.catalog import Catalog
-from provisioner.planning.driver_rules import needs_forward_compatibility
+from provisioner.planning.driver_rules import needs_forward_compatibility, older_than_gpu
 from provisioner.planning.ranking import rank_key
 from provisioner.planning.recipe import Recipe
 from provisioner.planning.recipes import pick
@@ -34,22 +34,23 @@ def judge_all(machine: Machine, request: Request, catalog: Catalog) -> Judgement
     """Return every draft for this machine, judged. Raise `NoRoute` when no recipe is for its GPUs."""
     recipes = choose_recipes(machine, request, catalog)
     here = situation(machine, request, recipes)
-    groups: dict[int, tuple[Verdict | None, bool]] = {}
+    groups: dict[int, tuple[Verdict | None, bool, bool]] = {}
     accepted: list[tuple[tuple[object, ...], Draft]] = []
     rejected: list[tuple[Draft, Verdict]] = []
     for draft in catalog.drafts(recipes, request, here.processor, platform_of(machine, here)):
-        verdict, forward = draft.flaw, False
+        verdict, forward, older = draft.flaw, False, False
         if verdict is None:
             judged = groups.get(draft.group)
             if judged is None:
                 judged = groups[draft.group] = (
                     judge_stack(here, draft, request, catalog),
                     needs_forward_compatibility(here, draft.torch.cuda),
+                    older_than_gpu(here, draft.torch.cuda),
                 )
-            verdict, forward = judged
+            verdict, forward, older = judged
         verdict = verdict or judge_draft(here, draft, request, catalog)
         if verdict is None:
-            accepted.append((rank_key(draft, forward=forward), draft))
+            accepted.append((rank_key(draft, forward=forward, older=older), draft))
         else:
             rejected.append((draft, verdict))
     accepted.sort(key=itemgetter(0))

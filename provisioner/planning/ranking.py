@@ -16,11 +16,12 @@ RUNS_ON_XFORMERS = (Route.SHIM, Route.NONE)
 TRUST = {trust: place for place, trust in enumerate(Trust)}
 
 
-def rank_key(draft: Draft, *, forward: bool) -> tuple[object, ...]:
+def rank_key(draft: Draft, *, forward: bool, older: bool) -> tuple[object, ...]:
     """Return the sort key of an accepted draft, the best first.
 
     What runs natively goes before what needs the forward-compatibility package (``forward``), which the user must bring: without it the
-    environment would fail its proof. Then any flash-attn goes before none, a wheel before a build, a wheel with a known hash before one without, an adapter with kernels of its own before one without, and where Unsloth runs on
+    environment would fail its proof. Then any flash-attn goes before none, a CUDA that knows the GPU before one that is older (``older``),
+    a wheel before a build, a wheel with a known hash before one without, an adapter with kernels of its own before one without, and where Unsloth runs on
     xformers one that loads before one that does not; then the recipe's order of stacks, Pythons and versions; then who made the wheel, and
     the name.
     """
@@ -28,6 +29,7 @@ def rank_key(draft: Draft, *, forward: bool) -> tuple[object, ...]:
     return (
         forward,
         draft.route is Route.NONE,
+        older,
         draft.route is Route.SOURCE,
         wheel is not None and wheel.sha256 is None,
         draft.adapter is not None and draft.adapter.source is None,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from provisioner.machine.facts import Machine
 from provisioner.planning.catalog import Catalog
 from provisioner.planning.drafts import tag, wheel_id
 from provisioner.planning.driver_rules import driver_objection, uncovered, wheel_driver
-from provisioner.planning.judging import choose_recipes
+from provisioner.planning.judging import choose_recipes, judge_all
 from provisioner.planning.numbers import numbers
 from provisioner.planning.plan import visible
 from provisioner.planning.recipe import UNSLOTH_TORCH
@@ -28,11 +29,32 @@ def survey(machine: Machine, request: Request, catalog: Catalog, known: tuple[Ca
     here = situation(machine, request, recipes)
     pythons = frozenset(tag(python) for recipe in recipes for stack in recipe.stacks for python in stack.pythons)
     seen = {candidate.id for candidate in known}
-    return tuple(_candidates(here, request, catalog, pythons, seen))
+    return tuple(_candidates(here, request, catalog, pythons, seen, AskedFor(machine, request, catalog)))
+
+
+class AskedFor:
+    """What becomes of a wheel of the index when its torch and its version are named: judged once for each pair."""
+
+    def __init__(self, machine: Machine, request: Request, catalog: Catalog) -> None:
+        self._machine, self._request, self._catalog = machine, request, catalog
+        self._judged: dict[tuple[str, str], dict[str, Verdict | None]] = {}
+
+    def verdict(self, wheel: WheelStock) -> Verdict | None:
+        """Return what would speak against it, None where it would be planned or stand behind the one that is."""
+        key = (wheel.torch, wheel.version)
+        if key not in self._judged:
+            self._judged[key] = self._judge(replace(self._request, torch=wheel.torch, flash_attn=wheel.version))
+        nothing = Verdict("torch-unknown", f"no torch {wheel.torch} that is known here goes with it")
+        return self._judged[key].get(wheel.url, nothing)
+
+    def _judge(self, request: Request) -> dict[str, Verdict | None]:
+        judgement = judge_all(self._machine, request, self._catalog)
+        found: dict[str, Verdict | None] = {draft.wheel.url: verdict for draft, verdict in judgement.rejected if draft.wheel}
+        return found | {draft.wheel.url: None for draft in judgement.accepted if draft.wheel}
 
 
 def _candidates(
-    here: Situation, request: Request, catalog: Catalog, pythons: frozenset[str], seen: set[str]
+    here: Situation, request: Request, catalog: Catalog, pythons: frozenset[str], seen: set[str], asked: AskedFor
 ) -> Iterator[Candidate]:
     for wheel in catalog.all_wheels():
         name = wheel_id(wheel)
@@ -41,13 +63,15 @@ def _candidates(
         if name in seen:
             continue
         seen.add(name)
-        code, reason = why_not(here, request, catalog, pythons, wheel)
+        code, reason = why_not(here, request, catalog, pythons, wheel, asked)
         cuda = ".".join(str(number) for number in wheel.cuda)
         python = f"{wheel.python[2]}.{wheel.python[3:]}" if wheel.python.startswith("cp") else wheel.python
         yield Candidate(name, False, code, reason, None, Route.WHEEL, wheel.torch, cuda, python, wheel.version)
 
 
-def why_not(here: Situation, request: Request, catalog: Catalog, pythons: frozenset[str], wheel: WheelStock) -> Verdict:
+def why_not(
+    here: Situation, request: Request, catalog: Catalog, pythons: frozenset[str], wheel: WheelStock, asked: AskedFor
+) -> Verdict:
     """Return the first reason against a wheel, from what cannot be changed to what a pin would change."""
     if wheel.processor != here.processor or wheel.system != ("windows" if here.native_windows else "linux"):
         return Verdict("wheel-platform", f"it is for {wheel.system} on {wheel.processor}")
@@ -57,7 +81,11 @@ def why_not(here: Situation, request: Request, catalog: Catalog, pythons: frozen
         )
     if here.jetson and here.key.major < 11:
         return Verdict("jetson-torch", "it goes with the index's torch for aarch64 servers, which does not run on a Jetson")
-    return _gpu_reason(here, wheel) or _system_reason(here, wheel) or _choice_reason(here, request, catalog, pythons, wheel)
+    reason = _gpu_reason(here, wheel) or _system_reason(here, wheel) or _choice_reason(here, request, catalog, pythons, wheel)
+    if reason is not None or (reason := asked.verdict(wheel)) is not None:
+        return reason
+    text = f"no stack of the recipe pairs it; --torch {wheel.torch} --flash-attn {wheel.version} asks for it"
+    return Verdict("not-in-recipe", text)
 
 
 def _gpu_reason(here: Situation, wheel: WheelStock) -> Verdict | None:
@@ -84,7 +112,9 @@ def _system_reason(here: Situation, wheel: WheelStock) -> Verdict | None:
     return None
 
 
-def _choice_reason(here: Situation, request: Request, catalog: Catalog, pythons: frozenset[str], wheel: WheelStock) -> Verdict:
+def _choice_reason(
+    here: Situation, request: Request, catalog: Catalog, pythons: frozenset[str], wheel: WheelStock
+) -> Verdict | None:
     if numbers(wheel.torch) < UNSLOTH_TORCH and not request.only_flash_attn:
         return Verdict("torch-too-old", f"it is for torch {wheel.torch}, and Unsloth needs torch 2.4")
     if wheel.python not in pythons:
@@ -99,5 +129,4 @@ def _choice_reason(here: Situation, request: Request, catalog: Catalog, pythons:
         return Verdict("community-not-allowed", "built by a third party; such wheels need --allow-community")
     if not catalog.torch_covers(wheel, here.capabilities):
         return Verdict("torch-lacks-arch", f"no torch {wheel.torch} of its CUDA holds kernels for {here.capabilities[-1].sm}")
-    text = f"no stack of the recipe pairs it; --torch {wheel.torch} --flash-attn {wheel.version} asks for it"
-    return Verdict("not-in-recipe", text)
+    return None

@@ -293,6 +293,20 @@ def test_each_candidate_has_an_id_of_its_own(plan: Callable[..., Plan], catalog:
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.parametrize(
+    "box", [RTX4090, machine("NVIDIA GB10=12.1", "580.95.05", "2.39", processor="aarch64")], ids=["x86", "gb10"]
+)
+def test_a_wheel_that_explain_says_can_be_asked_for_is_accepted_then(catalog: Catalog, box: Machine) -> None:
+    plan = make_plan(box, Request(), catalog)
+    offered = {c.reason.partition("; ")[2] for c in survey(box, Request(), catalog, plan.candidates) if c.code == "not-in-recipe"}
+    assert offered or "GB10" in str(box.gpus)
+    for offer in sorted(offered):
+        _, torch, _, version, *_ = offer.split()
+        asked = make_plan(box, Request(torch=torch, flash_attn=version), catalog)
+        wheels = [c for c in asked.candidates if c.accepted and c.route is Route.WHEEL]
+        assert any(c.flash_attn == version and (c.torch or "").startswith(f"{torch}.") for c in wheels), offer
+
+
 def test_conda_forge_wheels_are_not_mixed_with_pips_torch(plan: Callable[..., Plan]) -> None:
     """flash-attn feedstock 18cfb45: built against conda-forge's pytorch."""
     assert not [candidate for candidate in plan(RTX4090).candidates if "conda-forge" in candidate.id and candidate.accepted]

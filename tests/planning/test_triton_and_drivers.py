@@ -26,11 +26,28 @@ def why_refused(machine: Machine, catalog: Catalog, **request: object) -> NoRout
     return caught.value
 
 
-@pytest.mark.parametrize(("box", "triton"), [(B200, "3.5.1"), (B300, "3.6.0"), (GB10, "3.6.0")])
+@pytest.mark.parametrize(("box", "triton"), [(B200, "3.5.1"), (B300, "3.6.0"), (GB10, "3.7.1")])
 def test_a_gpu_gets_a_triton_whose_assembler_knows_it(plan: Callable[..., Plan], box: Machine, triton: str) -> None:
     """triton#8539 (GB10), #8485 (GB300): ptxas 12.8.93 in 3.5.1 knows sm_100, neither sm_103 nor sm_121; 3.6.0 has 12.9.86 beside it."""
+    assert plan(box).triton == triton
+
+
+@pytest.mark.parametrize(
+    ("box", "route"), [(B300, Route.WHEEL), (GB10, Route.SOURCE), (replace(B300, driver=Driver("575.57.08")), Route.WHEEL)]
+)
+def test_a_gpu_newer_than_cuda_128_gets_cuda_13_where_its_driver_runs_it(
+    plan: Callable[..., Plan], box: Machine, route: Route
+) -> None:
+    """autoresearch#207: a GB10 trained 2.9 times as fast with CUDA 13.0 as with 12.8, whose libraries end at sm_120."""
     chosen = plan(box)
-    assert (chosen.triton, chosen.route) == (triton, Route.WHEEL)
+    new = box.driver.version != "575.57.08"
+    assert (chosen.route, chosen.cuda) == (route, "13.0" if new else "12.8")
+    assert any("is older than sm_103" in note for note in chosen.notes) is not new
+
+
+def test_elsewhere_cuda_12_stays_the_first_choice(plan: Callable[..., Plan]) -> None:
+    for gpu in ("NVIDIA H100 80GB HBM3=9.0", "NVIDIA B200=10.0", "NVIDIA GeForce RTX 5090=12.0"):
+        assert plan(machine(gpu, "580.95.05")).cuda == "12.8"
 
 
 def test_a_torch_whose_triton_does_not_know_the_gpu_is_refused_with_the_next_one(catalog: Catalog) -> None:
@@ -40,7 +57,7 @@ def test_a_torch_whose_triton_does_not_know_the_gpu_is_refused_with_the_next_one
 
 
 def test_flash_attn_alone_needs_no_triton(plan: Callable[..., Plan]) -> None:
-    assert plan(B300, only_flash_attn=True).triton == "3.5.1"
+    assert plan(B300, torch="2.9", only_flash_attn=True).triton == "3.5.1"
 
 
 @pytest.mark.parametrize(
