@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -18,6 +19,10 @@ REAL = ("subprocess", "integration", "slow", "network", "gpu")
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 """A crowded machine is no counterexample: what must be fast is measured by tests of its own."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell that runs the suite in the background has its programs ignore Ctrl-C, and they would hand that down to those that tests interrupt."""
 
 
 @pytest.fixture(autouse=True)
