@@ -1,4 +1,8 @@
-"""What a binary depends on, as one value: equal values, equal binaries; its digest is the wheel's address in the wheelhouse."""
+"""What a binary depends on, as one value; its digest is the wheel's address in the wheelhouse.
+
+Equal values give equal binaries in one cache. The folder of the build is left out on purpose: elsewhere the hash of the sources' paths, which
+nvcc 13.0.88 writes into names of internal variables, is another (two builds compared, 2026-11-27), and nothing that runs.
+"""
 
 from __future__ import annotations
 
