@@ -7,6 +7,7 @@ fetches only what is new.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import tarfile
@@ -123,9 +124,9 @@ def check_space(made: Order, cost: Forecast) -> None:
     place = next(parent for parent in (made.folder, *made.folder.parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if free < needed:
-        twice = f"; a folder needs {cost.to_fetch // MIB} MiB only" if is_archive(made.output) else ""
+        twice = f"; a folder needs {math.ceil(cost.to_fetch / MIB)} MiB only" if is_archive(made.output) else ""
         raise NoRoute(
-            f"too little disk space for the bundle: {free // MIB} MiB free at {place}, {needed // MIB} MiB needed{twice}",
+            f"too little disk space for the bundle: {free // MIB} MiB free at {place}, {math.ceil(needed / MIB)} MiB needed{twice}",
             hints=["choose another place with -o"],
             code="disk-or-tmp-full",
         )

@@ -398,6 +398,26 @@ def test_two_tasks_at_once_are_refused(world: World, words: tuple[str, ...]) -> 
     assert "does not go with" in run.stderr
 
 
+@pytest.mark.parametrize("settings", ["pip", "conda"])
+def test_the_proxy_of_pips_or_condas_settings_serves_every_request(world: World, tmp_path: Path, settings: str) -> None:
+    """The index's name resolves nowhere: only the proxy, which here is the server itself, leads to it."""
+    path, home = tmp_path / "conda-lock.yml", tmp_path / "home"
+    home.mkdir()
+    variables = {"HOME": str(home), "UV_DEFAULT_INDEX": "http://index.invalid/simple", "no_proxy": "", "NO_PROXY": ""}
+    alone = world.provision("lock", *A100, "-o", str(path), "--refresh", **variables)
+    assert alone.returncode == 4, alone.stdout + alone.stderr
+    if settings == "conda":
+        (home / ".condarc").write_text(f"proxy_servers:\n  http: {world.server.url}\n")
+    else:
+        variables |= {"UV_DEFAULT_INDEX": "", "PIP_CONFIG_FILE": str(home / "pip.conf")}
+        (home / "pip.conf").write_text(f"[global]\nindex-url = http://index.invalid/simple\nproxy = {world.server.url}\n")
+    run = world.provision("lock", *A100, "-o", str(path), "--refresh", **variables)
+    assert run.returncode == 0, run.stderr
+    assert "http://index.invalid/files/torch-" in path.read_text()
+    bundled = world.provision("bundle", str(path), "-o", str(tmp_path / "bundle"), **variables)
+    assert bundled.returncode == 0, bundled.stderr
+
+
 def test_an_unknown_mirror_lists_the_known_ones(world: World) -> None:
     run = world.provision("lock", *A100, "--mirror", "nowhere")
     assert run.returncode == 2
