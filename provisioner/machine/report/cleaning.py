@@ -26,7 +26,7 @@ _FENCE = re.compile(r"^\s*(?:```|~~~)[\w +.-]*$|^\s*</?(?:details|summary|pre|co
 _TAGS = re.compile(r"</?(?:details|summary|pre|code|b|i|em|strong)>", re.IGNORECASE)
 _QUOTE = re.compile(r"^(?:[ ]{0,3}>(?!>>)[ ]?)+")
 _PREFIXES = (
-    re.compile(r"#\d+ (?:\d+\.\d+ )?(?=.)"),  # BuildKit: "#4 3570.9 "
+    re.compile(r"#\d+ (?:\d+\.\d+(?: |$))?(?=.|$)"),  # BuildKit: "#4 3570.9 "
     re.compile(
         r"\d{1,5}\.\d{1,3}(?:[ ]{1,8})(?=\S)(?!/|MB|GB|kB|MiB|GiB|%)(?=.*[A-Za-z│×╰━=])"
     ),  # BuildKit's failure extract: "255.9   "
@@ -47,6 +47,9 @@ _PREFIXES = (
     re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ [\w./@-]+(?:\[\d+\])?: "),  # the journal
 )
 
+_ROUNDS = 5
+"""Prefixes that one line may carry: a scheduler's, a container's, a worker's, its logger's time and level."""
+
 _MONTHS = ("Jan ", "Feb ", "Mar ", "Apr ", "May ", "Jun ", "Jul ", "Aug ", "Sep ", "Oct ", "Nov ", "Dec ")
 _PREFIX_STARTS = ("#", "[", "(", "INFO", "WARNING", "ERROR", "DEBUG", "CRITICAL", "stdout", "stderr", "out", "err", *_MONTHS)
 """How a line with a prefix begins, where it does not begin with a digit."""
@@ -56,7 +59,8 @@ _SHARED_PREFIX = re.compile(r"[ ]{0,8}(?=[^\s|>]{0,40}\w)[^\s|>]{1,48}[ ]{0,8}(?
 
 _SHARED_LINES = 6
 _SHARED_SHARE = 0.7
-"""How many lines, and which share of all, begin with the same word before it is a prefix: a judgement."""
+_NUMBERED_LINES = 3
+"""How many lines, and which share of all, begin with the same word before it is a prefix; fewer where all do and it has a number: a judgement."""
 
 _TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,9} -(?: |$)")
 """A logger that stamps each piece of a line (ComfyUI's) leaves times in its middle."""
@@ -112,7 +116,8 @@ def clean(text: str) -> CleanText:
         text = html.unescape(text)
     if "<br" in text:
         text = _BREAK.sub("\n", text)
-    lines = _without_shared_prefix([line for part in text.split("\n") for line in _unflattened(part[:LINE_LIMIT])])
+    lines = _dedented([line for part in text.split("\n") for line in _unflattened(part[:LINE_LIMIT])])
+    lines = _dedented(_without_shared_prefix(lines))
     joined = _unwrapped(lines)
     return CleanText(_cleaned(lines), CleanText(_cleaned(joined)) if joined else None)
 
@@ -149,6 +154,19 @@ def _unflattened(line: str) -> list[str]:
     return [line]
 
 
+def _dedented(lines: list[str]) -> list[str]:
+    """Take off the indentation that all lines share: many formats begin their lines in the first column."""
+    filled = [line for line in lines if line.strip()]
+    if not filled or not all(line[0] in " \t" for line in filled):
+        return lines
+    indents = [line[: len(line) - len(line.lstrip(" \t"))] for line in filled]
+    first, last = min(indents), max(indents)  # what these two share, all share
+    shared = next(
+        (at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), min(len(first), len(last))
+    )
+    return [line[shared:] for line in lines] if shared else lines
+
+
 def _without_shared_prefix(lines: list[str]) -> list[str]:
     """Take off what nearly every line begins with: ``web-1  | ``, ``node07: ``."""
     first = next((match[0] for line in lines[:_SHARED_LINES] if (match := _SHARED_PREFIX.match(line))), None)
@@ -157,7 +175,8 @@ def _without_shared_prefix(lines: list[str]) -> list[str]:
     bare = first.rstrip()
     filled = [line for line in lines if line.strip()]
     sharing = sum(line.startswith(bare) for line in filled)
-    if sharing < _SHARED_LINES or sharing < _SHARED_SHARE * len(filled):
+    numbered = sharing == len(filled) >= _NUMBERED_LINES and any(letter.isdigit() for letter in bare)
+    if not numbered and (sharing < _SHARED_LINES or sharing < _SHARED_SHARE * len(filled)):
         return lines
     return [
         line[len(first) :] if line.startswith(first) else line[len(bare) :] if line.startswith(bare) else line for line in lines
@@ -180,15 +199,18 @@ def _clean_line(line: str) -> str | None:
         "|" in line[:4] and len(line) < _ROW_LIMIT and (row := _TABLE_ROW.match(line)) and row[1].strip("-:= ")
     ):  # a Markdown table of labels and values
         return f"{row[1]}: {row[2]}"
-    return _without_prefix(line)
+    line = _without_prefix(line)
+    if line[:1] == ">":  # quoted by whoever pasted it, prefixed by what printed it
+        line = _QUOTE.sub("", line)
+    return _TIMES.sub("", line).rstrip() if line[:2] == "20" and " - " in line else line
 
 
 def _without_prefix(line: str) -> str:
-    """Take log prefixes off; a worker's prefix may be followed by its logger's, hence two rounds."""
+    """Take log prefixes off; a worker's prefix may be followed by its logger's, hence several rounds."""
     start = line.lstrip()[:8]
     if not (start[:1].isdigit() or start.startswith(_PREFIX_STARTS)):
         return line
-    for _ in range(3):
+    for _ in range(_ROUNDS):
         stripped = line.lstrip()
         for prefix in _PREFIXES:
             if match := prefix.match(stripped):
