@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 from provisioner.building.costs import HOST, LINK, STUBS, limited_to, unit_cost
 from provisioner.errors import UsageError
@@ -69,7 +69,8 @@ def _passes(kernels: KernelSelection) -> list[str]:
     return [name for name, feature in needed.items() if feature is None or feature in kernels.features]
 
 
-def build_seconds(kernels: KernelSelection, archs: Sequence[str], release: str | None) -> int:
+@lru_cache(maxsize=1024)
+def build_seconds(kernels: KernelSelection, archs: tuple[str, ...], release: str | None) -> int:
     """Return the CPU-seconds to compile a selection of ``release`` for ``archs`` (each is a further device pass)."""
     passes, limited = max(len(archs), 1), limited_to(archs, release)
     costs = [

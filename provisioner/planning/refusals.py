@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute
 from provisioner.knowledge import archs, drivers, torch_builds
@@ -145,6 +147,7 @@ XFORMERS_FIRST = ComputeCapability(5, 0)
 """Where xformers' CUTLASS operator starts (xformers/ops/fmha/cutlass.py of 0.0.35, read 2026-11-24); it calls torch's own kernels."""
 
 
+@lru_cache(maxsize=64)
 def _what_works(capability: ComputeCapability) -> str:
     """Return what attention there is on a GPU below 7.0: by the newest torch that still has kernels for it."""
     found = [build for build in torch_builds.builds() if build.machine == "x86_64" and build.cuda and build.runs_on(capability)]

@@ -112,3 +112,12 @@ def test_a_gpu_newer_than_every_build_is_refused_with_something_to_type(catalog:
     with pytest.raises(NoRoute) as caught:
         make_plan(machine("NVIDIA Rubin=10.7", "610.43.02"), Request(), catalog)
     assert any("--explain" in hint for hint in caught.value.hints)
+
+
+@pytest.mark.parametrize("gpu", ["Tesla T4=7.5", "Tesla V100-SXM2-32GB=7.0", "NVIDIA A100-SXM4-80GB=8.0"])
+def test_a_newer_c_library_alone_refuses_nothing(catalog: Catalog, gpu: str) -> None:
+    """Driver 470 without PyTorch's own index: torch 2.6 for CUDA 12.4 through cuda-compat, with Unsloth where its wheels install."""
+    for glibc in ("2.17", "2.27", "2.28", "2.35"):
+        plan = make_plan(machine(gpu, "470.223.02", glibc, dead="torch-index"), Request(), catalog)
+        assert (plan.torch, plan.cuda) == ("2.6.0", "12.4")
+        assert ("unsloth>=2026.10" in plan.requirements) is (glibc >= "2.28")
