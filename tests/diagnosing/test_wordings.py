@@ -40,6 +40,10 @@ WORDINGS = [
         "nvcc-torch-cuda-mismatch",
         "RuntimeError: ('The detected CUDA version (%s) mismatches the version that was used to compilePyTorch (%s).', '12.8', '13.0')",
     ),
+    (
+        "nvcc-torch-cuda-mismatch",
+        "Installed CUDA version 12.0 does not match the version torch was compiled with 11.7, unable to compile",
+    ),
     ("driver-lib-mismatch", "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch: unknown"),
     (
         "fa3-on-blackwell",

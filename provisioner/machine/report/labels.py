@@ -21,7 +21,7 @@ LONGEST = 300
 
 _GPU = re.compile(
     r"^\s*(?:[-*•+]\s+)?(?:\*\*)?(?:GPUs?(?:[ _](?:model|name|type|info|card|device))?|gpu\.name|Graphics [Cc]ard|Video [Cc]ard|显卡(?:型号)?|GPU ?型号|"
-    r"Model|Device(?: [Nn]ame)?|Name(?=:?(?:\*\*)?:? cuda:\d))(?:\*\*)?\s*[:=](?:\*\*)?\s*(?:cuda:\d+\s+)?(?P<value>\S.*)$"
+    r"Model|[Dd]evice(?: ?[Nn]ame)?|Name(?=:?(?:\*\*)?:? cuda:\d))(?:\*\*)?\s*[:=](?:\*\*)?\s*(?:cuda:\d+\s+)?(?P<value>\S.*)$"
 )
 _COUNT = re.compile(r"^(?:(?P<before>\d{1,2})\s?[x×*]\s*)?(?P<name>.+?)(?:\s+[x×*]\s?(?P<after>\d{1,2}))?$")
 _NAME_END = re.compile(r"\s*(?:[(,;|/]| : | - |\bwith\b|\bdriver\b).*$", re.IGNORECASE)
@@ -49,8 +49,10 @@ _CUDA = re.compile(
     r"^(?:torch cuda version \.{3,}|CUDA Runtime Version \(PyTorch\):|CUDA \(PyTorch\):|CUDA runtime used by PyTorch:|\s*- CUDA Runtime)\s*(\d+\.\d+)\b"
 )
 _BITSANDBYTES = re.compile(r"PyTorch settings found: CUDA_VERSION=(\d{2,3})\b")
+_FLASH_ATTN = re.compile(r"^\s*(?:[-*•+]\s+)?[Ff]lash ?[Aa]ttention(?: [Vv]ersion)?\s*[:=]\s*v?(\d+\.\d+\.\d+(?:\.?post\d+)?)\b")
 _FACTS = (
     ("software.nvcc", _NVCC),
+    ("software.flash_attn", _FLASH_ATTN),
     ("software.torch_cuda", _CUDA),
     ("software.python", _DETECTRON_PYTHON),
     ("driver.version", _DETECTRON_DRIVER),

@@ -128,6 +128,22 @@ def test_the_unfilled_message_of_a_cuda_mismatch_states_both_versions() -> None:
     assert (found.nvcc, found.torch_cuda) == ("12.8", "13.0")
 
 
+def test_deepspeeds_comparison_of_nvcc_and_torch_states_both_versions() -> None:
+    found = machine(
+        "Exception: >- DeepSpeed Op Builder: Installed CUDA version 12.0 does not match the version torch was compiled with 11.7"
+    ).software
+    assert (found.nvcc, found.torch_cuda) == ("12.0", "11.7")
+
+
+def test_versions_behind_labels_of_others() -> None:
+    found = machine(
+        "FlashAttention: 2.7.3\nSageAttention: 2.2.0\nnvcc Version: Build cuda_12.9.r12.9/compiler.36037853_0"
+    ).software
+    assert (found.flash_attn, found.nvcc) == ("2.7.3", "12.9")
+    assert machine("Flash attention: 2").software.flash_attn is None
+    assert [gpu.name for gpu in machine("deviceName = NVIDIA GeForce RTX 4090").gpus] == ["NVIDIA GeForce RTX 4090"]
+
+
 def test_a_module_soldered_to_an_arm_processor_is_an_arm_machine() -> None:
     assert machine("Device: NVIDIA Jetson AGX Orin").platform.machine == "aarch64"
     assert machine("GPU: NVIDIA A40").platform.machine is None
