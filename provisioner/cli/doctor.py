@@ -297,12 +297,19 @@ def _show(
     if not findings:
         output.say("Nothing wrong was found.")
     if plan is not None:
-        how = f"flash-attn {plan.flash_attn.version} by {plan.route}" if plan.flash_attn else f"no flash-attn ({plan.attention})"
+        how = (
+            f"flash-attn {plan.flash_attn.version}, {_OBTAINED[plan.route]}"
+            if plan.flash_attn
+            else f"no flash-attn ({plan.attention})"
+        )
         output.say(f"Plan for this machine: recipe {plan.recipe}, Python {plan.python}, torch {plan.torch}, {how}")
         for note in plan.notes if not machine.gpus else ():
             output.say(f"    {note}")
     elif reason:
         output.say(f"No plan for this machine: {reason}")
+
+
+_OBTAINED = {"wheel": "a prebuilt wheel", "source": "compiled there", "shim": "the 2.x adapter"}
 
 
 def _finding_lines(finding: Finding) -> list[str]:

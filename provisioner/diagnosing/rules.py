@@ -86,8 +86,9 @@ def _architecture(report: Report) -> Iterator[Candidate]:
 
 
 _ROUTES = {
-    "turing": "the `turing` recipe leaves flash-attn out: Unsloth takes xformers or PyTorch's SDPA here, which work",
-    "volta": "the `volta` recipe leaves flash-attn out and takes a torch that still has sm_70 (never CUDA 13): xformers or SDPA run there",
+    "turing": "the `turing` recipe gives flash-attn's functions by an adapter whose kernels run here; Unsloth itself takes xformers or SDPA, which work",
+    "volta": "the `volta` recipe gives flash-attn's functions by an adapter over PyTorch's kernels, with a torch that still has sm_70 (never CUDA 13); "
+    "Unsloth itself takes xformers or SDPA",
     "pascal": "use PyTorch's scaled_dot_product_attention (math or memory-efficient): no flash-attn release supports Pascal",
     "maxwell": "use PyTorch's scaled_dot_product_attention: no flash-attn release supports Maxwell",
     "kepler": "Kepler is supported neither by current torch nor by flash-attn",
