@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from provisioner import progress
 from provisioner.errors import ProvisionError
@@ -44,10 +44,7 @@ class Output:
 
     def width(self) -> int | None:
         """Return the columns of the terminal that `say` writes to, None where it is none."""
-        import shutil
-
-        stream = sys.stderr if self.as_json else sys.stdout
-        return shutil.get_terminal_size().columns if stream.isatty() else None
+        return _columns(sys.stderr if self.as_json else sys.stdout)
 
     def console(self) -> Console:
         """A rich console on the stream of `say`, for tables."""
@@ -88,7 +85,13 @@ class Output:
                 progress.reporter.reset(token)
 
 
-_LABEL = re.compile(r"(?:\S+(?: \S+)?)?\s{2,}")
+def _columns(stream: TextIO) -> int | None:
+    import shutil
+
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+_LABEL = re.compile(r"\s*(?:\S+(?: \S+)?)?\s{2,}")
 
 
 def folded(line: str, width: int) -> list[str]:
@@ -154,15 +157,20 @@ class _RichReporter:
 
 
 def show_error(error: ProvisionError, *, as_json: bool, exit_code: int | None = None) -> None:
-    """Print an error: what, why and what next on stderr; with ``--json`` also the document on stdout."""
+    """Print an error: what, why and what next on stderr; with ``--json`` also the document on stdout.
+
+    On a terminal what and why are folded between words; what is to be typed next stays on its line.
+    """
     if as_json:
         from provisioner.codec import SCHEMA, to_json
 
         stated = error.to_dict() if exit_code is None else {**error.to_dict(), "exit_code": exit_code}
         with suppress(OSError):  # a full disk or a reader that has left: stderr still tells
             sys.stdout.write(to_json({"schema": SCHEMA, "error": stated}))
-    lines = [f"error[{error.code}]: {error.what}"]
-    if error.why:
-        lines.append(f"  why:  {error.why}")
+    width = _columns(sys.stderr)
+    lines = []
+    for line in (f"error[{error.code}]: {error.what}", f"  why:  {error.why}" if error.why else None):
+        if line is not None:
+            lines += [line] if width is None or "\n" in line else folded(line, width)
     lines += [f"  next: {hint}" for hint in error.hints]
     print("\n".join(lines), file=sys.stderr)

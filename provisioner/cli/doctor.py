@@ -11,6 +11,7 @@ import click
 
 from provisioner.cli.console import Output
 from provisioner.cli.doctor_memory import MemoryOptions, memory_options
+from provisioner.cli.doctor_text import finding_lines, say_findings, show
 from provisioner.cli.options import environments_beginning, speaking
 
 if TYPE_CHECKING:
@@ -83,7 +84,10 @@ def command(
         if fix:
             machine, findings = _repaired(interpreter, machine, findings, output, dry_run=dry_run, yes=yes, offline=offline)
     plan, reason = _plan(machine, findings, offline, pasted=report is not None)
-    _show(output, machine, findings, plan, reason, stated_only=report is not None)
+    if output.as_json:
+        output.document(machine=machine, findings=findings, plan=plan)
+    else:
+        show(output, machine, findings, plan, reason, stated_only=report is not None)
     return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
 
 
@@ -116,8 +120,9 @@ def _told(findings: tuple[Finding, ...], lines: tuple[str, ...], output: Output,
     if output.as_json:
         output.document(**parts, findings=findings)
     else:
-        for line in (*lines, *(line for finding in findings for line in _finding_lines(finding))):
+        for line in lines:
             output.say(line)
+        say_findings(output, findings)
     return 1 if any(finding.severity is Severity.ERROR for finding in findings) else 0
 
 
@@ -234,7 +239,7 @@ def _repaired(
         output.say("Nothing here can be repaired automatically.")
     elif not dry_run:  # after a dry run they are shown in full
         for finding in findings:
-            output.say(_finding_lines(finding)[0])
+            output.prose(finding_lines(finding)[0])
     for _ in range(ROUNDS):
         before = steps(findings)
         if not before or not repair(interpreter, machine, before, output, dry_run=dry_run, yes=yes, offline=offline):
@@ -277,49 +282,3 @@ def _plan(machine: Machine, findings: tuple[Finding, ...], offline: bool, *, pas
         return make_plan(machine, request, load_catalog()), None
     except ProvisionError as error:
         return None, error.what
-
-
-def _show(
-    output: Output, machine: Machine, findings: tuple[Finding, ...], plan: Plan | None, reason: str | None, *, stated_only: bool
-) -> None:
-    if output.as_json:
-        output.document(machine=machine, findings=findings, plan=plan)
-        return
-    from provisioner.cli.machine_text import machine_lines
-
-    for line in machine_lines(machine):
-        if not (stated_only and line.split("  ")[-1].strip().startswith(("unknown", "none found"))):
-            output.say(line)
-    output.say()
-    for finding in findings:
-        for line in _finding_lines(finding):
-            output.say(line)
-    if not findings:
-        output.say("Nothing wrong was found.")
-    if plan is not None:
-        how = (
-            f"flash-attn {plan.flash_attn.version}, {_OBTAINED[plan.route]}"
-            if plan.flash_attn
-            else f"no flash-attn ({plan.attention})"
-        )
-        output.say(f"Plan for this machine: recipe {plan.recipe}, Python {plan.python}, torch {plan.torch}, {how}")
-        for note in plan.notes if not machine.gpus else ():
-            output.say(f"    {note}")
-    elif reason:
-        output.say(f"No plan for this machine: {reason}")
-
-
-_OBTAINED = {"wheel": "a prebuilt wheel", "source": "compiled there", "shim": "the 2.x adapter"}
-
-
-def _finding_lines(finding: Finding) -> list[str]:
-    mark = "CAUSE" if finding.primary else str(finding.severity)
-    lines = [f"{mark} [{finding.code}] {finding.title}"]
-    lines += [f"    {quote}" for quote in finding.evidence[:4]]
-    if finding.fix:
-        lines.append(f"    fix: {finding.fix.text}")
-        if finding.fix.command:
-            lines.append(f"         {finding.fix.command}   ({finding.fix.safety})")
-    if finding.explains:
-        lines.append(f"    explains: {', '.join(finding.explains)}")
-    return lines

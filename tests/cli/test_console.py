@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
+import os
+import pty
+import struct
+import sys
+import termios
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +17,8 @@ from hypothesis import strategies as st
 
 from provisioner import progress
 from provisioner.cli import console
-from provisioner.cli.console import Output, folded
+from provisioner.cli.console import Output, folded, show_error
+from provisioner.errors import NoRoute
 
 NOTE = "note         Unsloth uses flash-attn only from compute capability 8.0 on and takes xformers here: the normal state."
 
@@ -56,3 +64,21 @@ def test_a_pipe_gets_the_line_as_it_is(capsys: pytest.CaptureFixture[str]) -> No
     caught = capsys.readouterr()
     assert caught.out == NOTE * 3 + "\n"
     assert caught.err == NOTE + "\n"
+
+
+def test_an_error_on_a_terminal_is_folded_and_what_to_type_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "provision plan --gpu v100 --torch 2.10.0 --cuda 12.8 --python 3.12 --explain --json"
+    error = NoRoute("nothing that exists serves this machine", why="torch holds no kernels for sm_70 " * 4, hints=[command])
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with io.TextIOWrapper(os.fdopen(writer, "wb", buffering=0), write_through=True) as terminal:
+        monkeypatch.setattr(sys, "__stdout__", terminal)  # whose size counts
+        monkeypatch.setattr(sys, "stderr", terminal)
+        show_error(error, as_json=False)
+        lines = os.read(reader, 4096).decode().splitlines()
+    os.close(reader)
+    assert f"  next: {command}" in lines
+    folded_why = [line for line in lines if line.startswith(("  why:  ", "        "))]
+    assert len(folded_why) > 2
+    assert all(len(line) <= 60 for line in folded_why)
