@@ -86,7 +86,7 @@ def lay_out(prepared: Prepared, source: Path, folder: Path) -> dict[str, str]:
     includes, libraries = graph.lay_out(folder, source, prepared.target, prepared.toolchain)
     for name, text in generated.sources(prepared.release, prepared.selection, prepared.key.archs).items():
         (folder / "gen" / name).write_text(text)
-    (folder / "build.ninja").write_text(graph.ninja_text(prepared.graph, includes, libraries, prepared.toolchain.cxx, heavy=1))
+    (folder / "build.ninja").write_text(graph.ninja_text(prepared.graph, includes, libraries, prepared.toolchain, heavy=1))
     listed = subprocess.run([ninja_program(), "-t", "commands"], cwd=folder, capture_output=True, text=True, check=True).stdout
     return {
         unit.name: next(line for line in listed.splitlines() if f" -o {unit.object}.part " in line)

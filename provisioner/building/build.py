@@ -203,9 +203,7 @@ def _compile(prepared: Prepared, source: Path, build: Path) -> Outcome:
     _check_space(build, schedule.forecast(prepared.graph.units, jobs))
 
     def write_graph(chosen: Jobs) -> None:
-        text = graphs.ninja_text(
-            prepared.graph, includes, libraries, prepared.toolchain.cxx, heavy=chosen.heavy, launcher=launcher
-        )
+        text = graphs.ninja_text(prepared.graph, includes, libraries, prepared.toolchain, heavy=chosen.heavy, launcher=launcher)
         _write_once(build / "build.ninja", text)
 
     outcome = run_graph(build, prepared.graph.units, jobs, budget=lambda: read_capacity().budget_mib, write_graph=write_graph)

@@ -154,16 +154,23 @@ def _wheel_includes(target: Target) -> list[Path]:
     return sorted(path for path in target.torch.root.parent.glob("nvidia/*/include") if path.is_dir())
 
 
+SEEDED_SINCE = (12, 9)
+"""The first nvcc that takes ``--frandom-seed`` (CUDA 12.9: eyalroz/cuda-api-wrappers#733, bazel-contrib/rules_cuda#374; read 2026-11-27)."""
+
+
 def ninja_text(
-    graph: Graph, includes: Sequence[str], libraries: Sequence[str], cxx: Path, *, heavy: int, launcher: str = ""
+    graph: Graph, includes: Sequence[str], libraries: Sequence[str], toolchain: Toolchain, *, heavy: int, launcher: str = ""
 ) -> str:
     """Return ``build.ninja``: at most ``heavy`` of the heavy units run at once (a pool), whatever ``-j`` says.
 
     An object appears under its name only when it is complete: a build that dies leaves no half object behind. The link strips local
-    symbols, because nvcc writes its process id into them (``tmpxft_…``) and equal builds would differ.
+    symbols, because nvcc writes its process id into them (``tmpxft_…``) and equal builds would differ. It writes the id into the
+    names of internal variables too where a unit defines nothing but template instances, as flash-attn's do, unless it is given a seed
+    (``_INTERNAL_…_cu_a4fece5a_92214``; seen in two builds of 2.8.3.post2 with nvcc 13.0.88, 2026-11-27).
     """
     system = " ".join(f"-isystem {folder}" for folder in includes)
-    host = shlex.quote(str(cxx)).replace("$", "$$")
+    host = shlex.quote(str(toolchain.cxx)).replace("$", "$$")
+    seed = "--frandom-seed=$unit " if toolchain.cuda >= SEEDED_SINCE else ""
     search = " ".join(f"-L{folder}" for folder in libraries)
     linked = " ".join(f"-l{name}" for name in (*graph.libraries, "cudart"))
     done = "&& mv -f $out.part $out"
@@ -173,7 +180,7 @@ def ninja_text(
         "pool heavy",
         f"  depth = {heavy}",
         "rule cuda",
-        f"  command = {prefix}cuda/bin/nvcc -ccbin {host} {' '.join(graph.flags_cuda)} {system} --threads=1 -c $in -o $out.part {done}",
+        f"  command = {prefix}cuda/bin/nvcc -ccbin {host} {' '.join(graph.flags_cuda)} {system} --threads=1 {seed}-c $in -o $out.part {done}",
         "  description = $unit",
         "rule host",
         f"  command = {prefix}{host} {' '.join(graph.flags_host)} {system} -c $in -o $out.part {done}",

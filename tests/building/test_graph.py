@@ -24,13 +24,16 @@ def make_target(version: str = "2.13.0+cu130", *, cxx11_abi: bool = True) -> Tar
     return Target(Path("/env/bin/python"), INTERPRETER, Torch(Path("/env/torch"), version, "13.0", "abc", cxx11_abi))
 
 
-def text_for(release: Release, kernels: KernelSelection, target: Target, archs: tuple[str, ...]) -> str:
+NVCC_13 = Toolchain(Path("/usr/local/cuda"), "13.0.88", Path("/usr/bin/g++"), "12.2.0")
+
+
+def text_for(
+    release: Release, kernels: KernelSelection, target: Target, archs: tuple[str, ...], toolchain: Toolchain = NVCC_13
+) -> str:
     chosen = select(release, kernels)
     declared = patches.declared(release, chosen, target.torch, archs)
     made = make_graph(release, chosen, declared, target, archs)
-    return ninja_text(
-        made, ["torch/include", "python", "cuda/include"], ["torch/lib", "cuda/lib64"], Path("/usr/bin/g++"), heavy=2
-    )
+    return ninja_text(made, ["torch/include", "python", "cuda/include"], ["torch/lib", "cuda/lib64"], toolchain, heavy=2)
 
 
 CASES = [
@@ -80,6 +83,15 @@ def test_device_and_host_code_get_the_same_macros() -> None:
     for macro in ("-DFLASHATTENTION_DISABLE_DROPOUT", "-DFLASHATTENTION_DISABLE_ALIBI", "-D_GLIBCXX_USE_CXX11_ABI=1"):
         assert macro in cuda
         assert macro in host
+
+
+@pytest.mark.parametrize(("nvcc", "seeded"), [("12.8.93", False), ("12.9.41", True), ("13.0.88", True)])
+def test_names_of_internal_variables_come_from_a_seed_where_nvcc_takes_one(nvcc: str, seeded: bool) -> None:
+    """Without it they hold the process id, and equal builds differ; an older nvcc would end with an unknown option."""
+    release = find_release("2.8.3.post2")
+    toolchain = Toolchain(Path("/usr/local/cuda"), nvcc, Path("/usr/bin/g++"), "12.2.0")
+    text = text_for(release, preset("unsloth", release), make_target(), ("sm_90",), toolchain)
+    assert ("--frandom-seed=$unit" in text) is seeded
 
 
 def test_the_old_cxx_abi_of_torch_is_followed() -> None:

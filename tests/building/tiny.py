@@ -52,7 +52,9 @@ SMALL = """
 
 UNIT = """
 #include "flash_{way}_launch_template.h"
-__global__ void kernel_{name}(int *out) {{ out[threadIdx.x] = {dim}; }}
+namespace {{ __device__ int hidden = {dim}; }}
+template <int> __global__ void kernel_{name}(int *out) {{ out[threadIdx.x] = hidden; }}
+template __global__ void kernel_{name}<0>(int *);
 namespace flash {{
 template <> void {function}<{dtype}, {dim}, {causal}>({params} &params, cudaStream_t stream) {{
   params.value = {dim};
