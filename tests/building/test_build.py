@@ -305,7 +305,9 @@ def test_after_five_kills_the_wheel_equals_that_of_an_uninterrupted_build(
     compiled = 0
     for _ in range(5):
         child = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(random.uniform(1.0, 4.0))
+        time.sleep(random.uniform(0.8, 2.4))
+        if child.poll() is not None:  # a fast machine was done before the fifth
+            break
         child.send_signal(signal.SIGKILL)
         child.wait()
         assert len(list(objects.glob("*.o"))) >= compiled
