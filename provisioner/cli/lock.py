@@ -150,7 +150,7 @@ def command(
         before = None
         if moving:
             before = read_any(output_file)[0]
-            results = [lock_reports.moved(output_file, moving, selection, drawn)]
+            results = [lock_reports.moved(before, output_file, moving, selection, drawn)]
         else:
             results = _locks(selection, platforms, classes, drawn)
         files = _write([lock for _, _, lock in results], output_file, formats)

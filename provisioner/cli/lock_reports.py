@@ -112,8 +112,8 @@ def _near(name: str, lock: Lock) -> list[str]:
     return [f"did you mean {near[0]}?"] if near else []
 
 
-def moved(path: Path, moving: tuple[str, ...], selection: Selection, drawn: Any) -> tuple[Machine, Plan, Lock]:
-    """Return the lock in ``path`` with these packages moved to what is newest for them, and others only where they must."""
+def moved(old: Lock, path: Path, moving: tuple[str, ...], selection: Selection, drawn: Any) -> tuple[Machine, Plan, Lock]:
+    """Return ``old``, the lock in ``path``, with these packages moved to what is newest for them, and others only where they must."""
     from packaging.utils import canonicalize_name
 
     from provisioner.errors import UsageError
@@ -121,7 +121,6 @@ def moved(path: Path, moving: tuple[str, ...], selection: Selection, drawn: Any)
     from provisioner.locking.requested import asked_again
     from provisioner.locking.targets import targets
 
-    old = read_any(path)[0]
     plan = plan_of(old)
     if plan is None or len(targets(old)) > 1:
         raise UsageError(
