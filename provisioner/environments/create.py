@@ -115,7 +115,7 @@ def _fill(
         accept_wheel(wheel, python, plan, machine)
         venv_backend.install_wheel(python, wheel, settings)
     write_activation_variables(prefix, plan.activation)
-    receipt = _receipt(python, plan, machine) if options.verify else None
+    receipt = _receipt(generation.name, python, plan, machine) if options.verify else None
     manifest = Manifest(
         name=generation.name,
         generation=generation.id,
@@ -134,11 +134,11 @@ def _fill(
     return generation.commit(manifest)
 
 
-def _receipt(python: Path, plan: Plan, machine: Machine) -> Receipt | None:
+def _receipt(name: str, python: Path, plan: Plan, machine: Machine) -> Receipt | None:
     """Prove the environment; where a foreign lock brings no torch, only that its Python starts."""
     if plan.torch:
         inside = entered(python.parent.parent, plan, os.environ)
-        return prove(python, plan, gpu=machine.has_live_gpu, environment=inside)
+        return prove(python, plan, gpu=machine.has_live_gpu, name=name, environment=inside)
     answer = process.run([python, "-I", "-c", "import ssl, ctypes"], timeout=60)
     if not answer.ok:
         raise VerificationFailed(

@@ -38,10 +38,12 @@ def expectation(plan: Plan, *, gpu: bool) -> Expectation:
     return Expectation(attention="flash-attn" if chosen is not None else None, imports=tuple(imports), gpu=gpu)
 
 
-def prove(python: Path, plan: Plan, *, gpu: bool, environment: Mapping[str, str] | None = None) -> Receipt:
+def prove(
+    python: Path, plan: Plan, *, gpu: bool, name: str | None = None, environment: Mapping[str, str] | None = None
+) -> Receipt:
     """Run the quick verification and return its receipt; ``environment`` are the variables that entering the environment sets.
 
-    Raise `VerificationFailed` naming the first failed check.
+    Raise `VerificationFailed` naming the first failed check, and how to look at the environment: by ``name``, where it has one.
     """
     from provisioner.verifying.verify import verify
 
@@ -53,7 +55,10 @@ def prove(python: Path, plan: Plan, *, gpu: bool, environment: Mapping[str, str]
         raise VerificationFailed(
             f"{first.name} failed: {first.told}",
             why=f"{len(failed)} of {len(receipt.checks)} checks failed; nothing was kept",
-            hints=["keep it to look at: add --no-verify", "then find the cause: provision doctor NAME"],
+            hints=[
+                "keep it to look at: add --no-verify",
+                f"then find the cause: provision doctor {name or f'--python {python}'}",
+            ],
             code=first.code or "verification-failed",
         )
     return receipt

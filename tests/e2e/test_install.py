@@ -85,6 +85,7 @@ def test_a_failed_proof_puts_the_old_flash_attn_back_byte_for_byte(world: World,
     error = json.loads(run.stdout)["error"]
     assert error["exit_code"] == 7
     assert "GPU" in error["what"], "the stand-in torch sees none, the driver does"
+    assert f"provision doctor --python {python}" in error["hints"][-1]
     assert contents(python) == before
     assert version(python) == "2.7.4"
 
