@@ -431,8 +431,15 @@ def compiled(case: dict[str, Any]) -> dict[str, Any]:
 
     q, k, v = (x.unflatten(0, (len(case["lengths"]), -1)) for x in inputs(case))
 
+    window: Any = tuple(case["window"])
+    starts = [torch.arange(len(x) + 1, dtype=torch.int32) * x.shape[1] for x in (q, k)]
+
     def layer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return flash_attn.flash_attn_func(q * 2, k, v, causal=True, window_size=tuple(case["window"])).sin()
+        if not case.get("packed"):
+            return flash_attn.flash_attn_func(q * 2, k, v, causal=True, window_size=window).sin()
+        flat = (x.flatten(0, 1) for x in (q * 2, k, v))
+        longest = (q.shape[1], k.shape[1])
+        return flash_attn.flash_attn_varlen_func(*flat, *starts, *longest, causal=True, window_size=window).sin().view_as(q)
 
     fast = torch.compile(layer, backend=case.get("backend", "aot_eager"), fullgraph=True)
     grad = torch.randn_like(q)

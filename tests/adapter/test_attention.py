@@ -211,7 +211,8 @@ def test_bfloat16_below_8_0_is_refused_with_the_way_out(compute: Compute, capabi
 @pytest.mark.slow
 @pytest.mark.parametrize("window", [[-1, -1], [2, 3]])
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_a_compiled_function_holds_the_attention_whole(compute: Compute, window: list[int], backend: str) -> None:
-    answer = compute("compiled", lengths=[[5, 7], [5, 7]], heads=[4, 2], dim=16, window=window, backend=backend)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_compiled_function_holds_the_attention_whole(compute: Compute, window: list[int], backend: str, packed: bool) -> None:
+    answer = compute("compiled", lengths=[[5, 7], [5, 7]], heads=[4, 2], dim=16, window=window, backend=backend, packed=packed)
     assert answer["out"] <= EXACT
     assert max(answer["grads"]) <= EXACT

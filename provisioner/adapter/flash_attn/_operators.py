@@ -191,6 +191,84 @@ def _(dout: Tensor, q: Tensor, *_: Any) -> Tensor:
     return q.new_empty(0)
 
 
+@torch.library.custom_op("flash_attn::_gradients", mutates_args=())
+def _gradients(
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    softmax_lse: Tensor,
+    dropout_p: float,
+    softmax_scale: float,
+    causal: bool,
+    window_size_left: int,
+    window_size_right: int,
+    softcap: float,
+    alibi_slopes: Tensor | None,
+    deterministic: bool,
+    rng_state: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what `_flash_attn_backward` writes into its caller's tensors: there, three gradients exist twice for a while."""
+    window = (window_size_left, window_size_right)
+    options = (alibi_slopes, dropout_p, softmax_scale, causal, *window, softcap, deterministic, None, rng_state)
+    dq, dk, dv, _ = flash_attn_gpu.bwd(dout, q, k, v, out, softmax_lse, None, None, None, *options)
+    return _own(dq), _own(dk), _own(dv)
+
+
+@torch.library.custom_op("flash_attn::_varlen_gradients", mutates_args=())
+def _varlen_gradients(
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    softmax_lse: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    max_seqlen_q: int,
+    max_seqlen_k: int,
+    dropout_p: float,
+    softmax_scale: float,
+    causal: bool,
+    window_size_left: int,
+    window_size_right: int,
+    softcap: float,
+    alibi_slopes: Tensor | None,
+    deterministic: bool,
+    rng_state: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what `_flash_attn_varlen_backward` writes into its caller's tensors."""
+    dq, dk, dv, _ = flash_attn_gpu.varlen_bwd(
+        *(dout, q, k, v, out, softmax_lse, None, None, None, cu_seqlens_q, cu_seqlens_k, alibi_slopes),
+        max_seqlen_q=max_seqlen_q,
+        max_seqlen_k=max_seqlen_k,
+        p_dropout=dropout_p,
+        softmax_scale=softmax_scale,
+        zero_tensors=False,
+        is_causal=causal,
+        window_size_left=window_size_left,
+        window_size_right=window_size_right,
+        softcap=softcap,
+        deterministic=deterministic,
+        rng_state=rng_state,
+    )
+    return _own(dq), _own(dk), _own(dv)
+
+
+@_gradients.register_fake
+@_varlen_gradients.register_fake
+def _(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
+    return dq, dk, dv
+
+
+def _own(x: Tensor) -> Tensor:
+    """Return ``x`` in contiguous memory that is its alone, as a custom operator must; PyTorch's backward may give parts of one tensor."""
+    alone = x.is_contiguous() and x.untyped_storage().nbytes() == x.numel() * x.element_size()
+    return x if alone else x.clone(memory_format=torch.contiguous_format)
+
+
 _wrapped_flash_attn_forward = torch.ops.flash_attn._flash_attn_forward
 _wrapped_flash_attn_varlen_forward = torch.ops.flash_attn._flash_attn_varlen_forward
 _wrapped_flash_attn_backward = torch.ops.flash_attn._flash_attn_backward
@@ -227,8 +305,7 @@ class FlashAttnFunc(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dout: Tensor, *_: Any) -> Any:
         q, k, v, out, lse, rng = ctx.saved_tensors
-        grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v)]
-        _wrapped_flash_attn_backward(dout, q, k, v, out, lse, *grads, *ctx.options, ctx.deterministic, rng)
+        grads = _gradients(dout, q, k, v, out, lse, *ctx.options, ctx.deterministic, rng)
         return (*grads, *(None,) * 9)
 
 
@@ -271,7 +348,5 @@ class FlashAttnVarlenFunc(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dout: Tensor, *_: Any) -> Any:
         q, k, v, out, lse, rng, *starts = ctx.saved_tensors
-        grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v)]
-        lengths = (*starts, *ctx.longest)
-        _wrapped_flash_attn_varlen_backward(dout, q, k, v, out, lse, *grads, *lengths, *ctx.options, ctx.deterministic, rng)
+        grads = _varlen_gradients(dout, q, k, v, out, lse, *starts, *ctx.longest, *ctx.options, ctx.deterministic, rng)
         return (*grads, *(None,) * 14)
