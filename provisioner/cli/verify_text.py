@@ -41,8 +41,9 @@ def _show_checks(checks: tuple[Check, ...], output: Output) -> None:
 
     table = Table("checks", "passed", "refused as expected", "skipped", "failed", "worst error / limit", box=None)
     groups: dict[str, list[Check]] = {}
+    several = len({check.device for check in checks} - {None}) > 1
     for check in checks:
-        groups.setdefault(_group(check), []).append(check)
+        groups.setdefault(_group(check, _where(check) if several else ""), []).append(check)
     columns = (Outcome.PASSED, Outcome.EXPECTED_REFUSAL, Outcome.SKIPPED, Outcome.FAILED)
     for group, members in groups.items():
         counts = Counter(check.outcome for check in members)
@@ -52,10 +53,10 @@ def _show_checks(checks: tuple[Check, ...], output: Output) -> None:
         output.say(LEGEND)
 
 
-def _group(check: Check) -> str:
-    """Name the row of a check: imports one by one, computed cases by family, call and device."""
+def _group(check: Check, where: str) -> str:
+    """Name the row of a check: imports one by one, computed cases by family and call, and ``where`` it ran."""
     family, colon, case = check.name.partition(": ")
-    return f"{family} {case.split()[0]}{_where(check)}" if colon and " " in case else check.name + _where(check)
+    return f"{family} {case.split()[0]}{where}" if colon and " " in case else check.name + where
 
 
 def _where(check: Check) -> str:
@@ -107,7 +108,8 @@ def _show_times(receipt: Receipt, output: Output) -> None:
         return
     names = list(dict.fromkeys(name for row in measured for name in row.times))
     facts = receipt.timings[0]
-    title = f"flash-attn against SDPA on this GPU: ms (TFLOP/s), causal, {facts['dtype']}, head dim {facts['head_dim']}"
+    against = "SDPA's backends" if all(name.startswith("sdpa ") for name in names) else "flash-attn against SDPA"
+    title = f"{against} on this GPU: ms (TFLOP/s), causal, {facts['dtype']}, head dim {facts['head_dim']}"
     table = Table("GPU", "tokens", "pass", *names, title=title, title_justify="left", box=None)
     for row in measured:
         cells = [f"{row.times[name]:.3f} ({row.tflops[name]:.0f})" if name in row.times else "" for name in names]

@@ -2,7 +2,8 @@
 
 The codes are those of ``doctor``; this stage adds ``stub-kernels``, ``wrong-numbers``, ``not-refused``, ``hang``, ``crashed``,
 ``illegal-memory-access``, ``cuda-out-of-memory``, ``package-missing`` and ``import-failed``. Texts were read in the sources of
-torch 2.13, flash-attn 1.0.9 and 2.8.3.post2 and in issue reports (2026-11-24).
+torch 2.13, flash-attn 1.0.9 and 2.8.3.post2 and in issue reports (2026-11-24), those of a failing compiler in Triton 3.8's ``runtime/build.py``
+and torch 2.14 (2026-11-27).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _CLASSES: tuple[tuple[str, str], ...] = (
         "cuda-unavailable",
         r"Found no NVIDIA driver|No CUDA GPUs are available|CUDA (driver )?initializ|not compiled with CUDA enabled",
     ),
+    ("no-c-compiler", r"Failed to find C(\+\+)? compiler|InvalidCxxCompiler"),
+    ("c-compiler-fails", r"Command '\['[^']*\b(cc|c\+\+|gcc|g\+\+|clang|clang\+\+)'.* returned non-zero exit status"),
     ("cuda-error", r"CUDA error|CUDA kernel errors|cudaError|CUBLAS_STATUS"),
 )
 
@@ -49,6 +52,8 @@ MEANING = {
     "undefined-symbol-abi-mismatch": "built for another torch or C++ ABI than the installed one; take the wheel for this torch, or build it",
     "xformers-flash-attn-range": "xformers refuses this flash-attn; one of the two must change",
     "arch-unsupported": "this GPU is older than what the package is written for (provision plan says what runs on it)",
+    "no-c-compiler": "Triton compiles its kernels' launchers here and finds no C compiler; install one, or correct CC",
+    "c-compiler-fails": "Triton compiles its kernels' launchers here; Python's headers or libc's are missing (provision doctor says which)",
     "cuda-error": "the device refused a call; the message says why, and other processes may have left it so (nvidia-smi)",
     "torch-import-broken": "torch itself does not import, so nothing else can; put it in again",
     "import-failed": "it is installed and does not import; its own message says why",

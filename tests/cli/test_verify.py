@@ -65,6 +65,20 @@ def test_the_text_says_how_far_off_what_the_code_means_and_how_to_read_a_case(ca
     assert "skipped kernels on the GPU: not run: import torch failed" in text
 
 
+def test_rows_name_their_gpu_where_there_are_several(capsys: pytest.CaptureFixture[str]) -> None:
+    show(RECEIPT, Output())
+    assert "func (GPU 0)" not in capsys.readouterr().out
+    show(replace(RECEIPT, checks=(*RECEIPT.checks, replace(RECEIPT.checks[1], device=1))), Output())
+    text = capsys.readouterr().out
+    assert "func (GPU 0)" in text
+    assert "func (GPU 1)" in text
+
+
+def test_the_table_of_times_speaks_of_flash_attn_only_where_it_was_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    show(replace(RECEIPT, timings=RECEIPT.timings[1:]), Output())
+    assert "SDPA's backends on this GPU" in capsys.readouterr().out
+
+
 def test_what_only_imported_is_not_called_passed(capsys: pytest.CaptureFixture[str]) -> None:
     imported = replace(RECEIPT, checks=RECEIPT.checks[:1], timings=())
     assert "imports only" in imported.summary
@@ -93,8 +107,11 @@ RECEIPTS = sorted((Path(__file__).resolve().parents[2] / "docs" / "receipts").gl
 @pytest.mark.parametrize("path", [path for path in RECEIPTS if path.stem != "h100-wrong-builds"], ids=lambda path: path.stem)
 def test_a_receipt_of_the_documentation_is_one(path: Path) -> None:
     receipt = read_json(path, Receipt)
-    assert receipt.devices == ("NVIDIA H100 80GB HBM3 (9.0)",)
+    assert set(receipt.devices) == {"NVIDIA H100 80GB HBM3 (9.0)"}
     assert receipt.computed
+    if receipt.stages:  # receipts from 2026-11-27 on
+        seconds = receipt.seconds_after_imports / len(receipt.devices)
+        assert seconds <= {"quick": 30, "full": 180}[receipt.mode]
 
 
 def test_each_wrong_build_of_the_documentation_ends_as_planted() -> None:

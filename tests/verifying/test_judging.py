@@ -35,6 +35,16 @@ def begin(name: str, *, call: str = "flash_attn.flash_attn_func", refused: str |
         ("CUDA out of memory. Tried to allocate 2.00 GiB", "cuda-out-of-memory"),
         ("FlashAttention only supports Ampere GPUs or newer.", "arch-unsupported"),
         ("Requires Flash-Attention version >=2.7.1,<=2.8.2 but got 2.8.3.", "xformers-flash-attn-range"),
+        (
+            "Failed to find C compiler. Please specify via CC environment variable or set triton.knobs.build.impl.",
+            "no-c-compiler",
+        ),
+        ("InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config.cpp.cxx: (None, 'g++')", "no-c-compiler"),
+        (
+            "Command '['/usr/bin/gcc', '/tmp/a/m.c', '-O3', '-o', '/tmp/a/m.so']' returned non-zero exit status 1.",
+            "c-compiler-fails",
+        ),
+        ("Command '['/usr/bin/nvcc', 'a.cu']' returned non-zero exit status 1.", None),
         ("head dim 96 is not in this build", None),
     ],
 )

@@ -42,7 +42,7 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
         if module == "unsloth" and devices and _there(module):
             continue
         refused = "without a GPU" if module == "unsloth" and not devices else None
-        body = functools.partial(_import, module)
+        body = functools.partial(import_module, module)
         outcome = reporter.check(f"import {module}", f"import {module}", body, refused=refused, refusal="allowed")
         if module == "torch":
             if outcome["status"] == "raised":
@@ -105,7 +105,8 @@ def _there(module: str) -> bool:
     return "flash-attn-4" in _versions() if module == "flash_attn.cute" else is_there(module.partition(".")[0])
 
 
-def _import(module: str) -> dict[str, Any]:
+def import_module(module: str) -> dict[str, Any]:
+    """Import and return the version as ``detail``. Raise what the import raises, `ModuleNotFoundError` too where only a folder is there."""
     loaded = importlib.import_module(module)
     if getattr(loaded, "__file__", None) is None:
         raise ModuleNotFoundError(f"No module named {module!r}: only a folder of that name")

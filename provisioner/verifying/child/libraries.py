@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from provisioner.verifying.child.imports import is_there
+from provisioner.verifying.child.imports import import_module, is_there
 from provisioner.verifying.child.protocol import Reporter
 
 HEAD_DIM, HEADS, TOKENS = 64, 8, 256
+
+SLOW = {"xformers": "xformers.ops.fmha", "transformers": "transformers.models.llama.modeling_llama"}
+"""The modules that an answer loads; 2 and 4 s on an H100 (2026-11-27)."""
 
 SKIPPED = "flash-attn's own checks failed; a training step over it would tell nothing more"
 
@@ -22,11 +26,20 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
     askers = {"torch": ask_torch, "xformers": ask_xformers, "transformers": ask_transformers}
     if job["expect"]["adapter"]:
         askers = {"flash_attn": ask_adapter, **askers}
-    for library, ask in askers.items():
-        if is_there(library):
-            ask_library(library, functools.partial(ask, device), reporter)
-    if is_there("transformers"):
+    usable = {library: ask for library, ask in askers.items() if is_there(library) and _load(library, reporter)}
+    for library, ask in usable.items():
+        ask_library(library, functools.partial(ask, device), reporter)
+    if "transformers" in usable:
         _train(job, reporter)
+
+
+def _load(library: str, reporter: Reporter) -> bool:
+    """Import what is slow to import as a check of its own, and say whether that went well; the questions then cost next to nothing."""
+    module = SLOW.get(library)
+    if module is None:
+        return True
+    outcome = reporter.check(f"import {library} on this GPU", f"import {module}", lambda: import_module(module))
+    return bool(outcome["status"] == "returned")
 
 
 def ask_library(library: str, ask: Callable[[], str], reporter: Reporter) -> None:
@@ -119,5 +132,11 @@ def ask_transformers(device: str) -> str:
     try:
         wanted = taken(attn_implementation="flash_attention_2")
     except (ImportError, ValueError, RuntimeError) as error:
-        wanted = f"not available ({str(error).strip().splitlines()[0][:120]})"
+        wanted = f"not available ({_shortened(str(error))})"
     return f"{taken()} by itself; flash_attention_2 when asked: {wanted}"
+
+
+def _shortened(text: str) -> str:
+    """Return the first line of transformers' refusal, without its preamble ("… due to the following error: ")."""
+    line = (text.strip().splitlines() or [""])[0]
+    return textwrap.shorten(line.rpartition("following error: ")[2], 120, placeholder=" …")
