@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from provisioner.cli.options import speaking
+from provisioner.cli.options import python_option, speaking
 from provisioner.cli.sources import mirroring
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, values: tuple[s
 @click.option(
     "--for-model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take what a model's config.json needs."
 )
-@click.option(
-    "--python", "python", type=click.Path(path_type=Path), metavar="PATH", help="The interpreter with the torch to build for."
-)
+@python_option("The interpreter with the torch to build for")
 @click.option(
     "--cuda-home", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR", help="The CUDA toolkit to use."
 )
@@ -187,12 +185,9 @@ def _kernels(options: dict[str, Any]) -> KernelSelection:
 
 
 def _python(named: Path | None) -> Path:
-    """Return the interpreter: the named one (or an environment's folder), the active environment's, or the one that runs this."""
-    if named and (named / "bin" / "python").exists():
-        return named / "bin" / "python"
+    """Return the interpreter: the named one, the active environment's, or the one that runs this."""
     if named:
-        found = shutil.which(str(named))
-        return Path(found) if found else named
+        return named
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         active = Path(os.environ.get(variable, "")) / "bin" / "python"
         if os.environ.get(variable) and active.exists():

@@ -21,7 +21,7 @@ def command(directory: Path, python: Path | None, output: Output, offline: bool,
     """
     from provisioner.machine.capture import write_capture
 
-    machine = write_capture(directory, python=python.absolute() if python else None)
+    machine = write_capture(directory, python=python)
     if output.as_json:
         output.document(machine=machine)
         return

@@ -21,7 +21,7 @@ def command(python: Path | None, output: Output, offline: bool, yes: bool) -> No
     from provisioner.cli.machine_text import machine_lines
     from provisioner.machine.probe import probe
 
-    machine = probe(python=python.absolute() if python else None)
+    machine = probe(python=python)
     if output.as_json:
         output.document(machine=machine)
         return

@@ -12,7 +12,7 @@ import click
 from provisioner.cli.console import Output
 from provisioner.cli.doctor_memory import MemoryOptions, memory_options
 from provisioner.cli.doctor_text import finding_lines, say_findings, show
-from provisioner.cli.options import environments_beginning, speaking
+from provisioner.cli.options import environments_beginning, python_option, speaking
 
 if TYPE_CHECKING:
     from provisioner.diagnosing.findings import Finding
@@ -28,13 +28,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Read a pasted report (any mixture of tools' output, or torch's memory snapshot) from FILE, or from stdin with -.",
 )
-@click.option(
-    "--python",
-    "python",
-    metavar="PATH",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The interpreter of the environment to examine.",
-)
+@python_option("The interpreter of the environment to examine", broken=True)
 @click.option("--pid", type=click.IntRange(1), metavar="PID", help="Say what a running process does or waits for.")
 @click.option("--fix", is_flag=True, help="Show the repairs, ask, apply them, and examine again.")
 @click.option("--dry-run", is_flag=True, help="With --fix: only show the repairs.")
@@ -178,7 +172,7 @@ def _interpreter(name: str | None, python: Path | None) -> Path:
             hints=["name an environment, or --python PATH"],
             code="no-python",
         )
-    return found.absolute()
+    return found
 
 
 def _examined(interpreter: Path, output: Output) -> tuple[Machine, tuple[Finding, ...]]:

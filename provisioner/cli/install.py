@@ -9,12 +9,12 @@ import click
 
 from provisioner import paths
 from provisioner.cli.console import Output
-from provisioner.cli.options import environments_beginning, speaking
+from provisioner.cli.options import environments_beginning, python_option, speaking
 from provisioner.cli.sources import mirroring
 
 
 @click.command("install")
-@click.option("--python", "python", type=click.Path(path_type=Path), metavar="PATH", help="The interpreter to install beside.")
+@python_option("The interpreter to install beside")
 @click.option(
     "--env",
     "env",
@@ -104,11 +104,7 @@ def interpreter(python: Path | None, env: str | None) -> Path:
             hints=["provision install --python $(which python)"],
         )
     if python is not None:
-        if not python.exists():
-            raise UsageError(
-                f"there is no {python}", hints=["give the path of a Python, such as /opt/venv/bin/python"], code="bad-python"
-            )
-        return python.absolute() if python.is_file() else python.absolute() / "bin" / "python"
+        return python
     assert env is not None
     if store.exists(env):
         return store.find(env).python

@@ -41,13 +41,29 @@ def speaking(function: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-interpreter_option = click.option(
-    "--python",
-    "python",
-    type=click.Path(exists=True, dir_okay=False, executable=True, path_type=Path),
-    metavar="PATH",
-    help="The interpreter whose packages to look at.",
-)
+class _Python(click.Path):
+    """An interpreter as people name it; see `existing_python`, and `named_python` where the environment may be ``broken``."""
+
+    def __init__(self, broken: bool) -> None:
+        super().__init__(path_type=Path)
+        self._broken = broken
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from provisioner.machine.interpreter import existing_python, named_python
+
+        return named_python(Path(value)) if self._broken else existing_python(Path(value))
+
+
+def python_option(whose: str, *, broken: bool = False) -> Callable[[F], F]:
+    """Return the option ``--python``: a path, a command on PATH or an environment's folder; ``whose`` says which one is meant.
+
+    The command gets an absolute path, of a program that is there unless the environment may be ``broken``.
+    """
+    text = f"{whose}: its path, a command, or the environment's folder."
+    return click.option("--python", "python", type=_Python(broken), metavar="PATH", help=text)
+
+
+interpreter_option = python_option("The interpreter whose packages to look at")
 
 
 def _say_detail(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provisioner.cli.console import Output
-from provisioner.cli.options import environments_beginning, speaking
+from provisioner.cli.options import environments_beginning, python_option, speaking
 from provisioner.errors import VerificationFailed
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False, shell_complete=environments_beginning)
-@click.option(
-    "--python", type=click.Path(path_type=Path), help="The interpreter or the folder of the environment, instead of a name."
-)
+@python_option("The interpreter of the environment to prove, instead of NAME")
 @click.option("--quick", "mode", flag_value="quick", default="quick", help="Each kernel and feature once (the default).")
 @click.option("--full", "mode", flag_value="full", help="Crossed over head dims, dtypes, grouping and lengths.")
 @click.option(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
+from provisioner.errors import UsageError
 from provisioner.machine.facts import Machine, Software
 from provisioner.machine.system import LiveSystem, System, home_of, which
 from provisioner.torch_version import parse_torch_version
@@ -23,6 +25,9 @@ PACKAGES = {
     "transformers": ("transformers",),
     "trl": ("trl",),
 }
+
+HINT = "give --python PATH: an environment's bin/python or its folder"
+"""What helps where no interpreter is found."""
 
 _METADATA_VERSION = re.compile(r"^Version: *(\S{1,80}) *\r?$", re.MULTILINE)
 _PYVENV = re.compile(r"^(home|version|version_info|include-system-site-packages) *= *(.*?) *\r?$", re.MULTILINE)
@@ -53,6 +58,29 @@ def default_python(system: System) -> str | None:
             return path
     found = which(system, "python3") or which(system, "python")
     return _behind_shim(system, found) if found and "/shims/" in found else found
+
+
+def named_python(named: Path) -> Path:
+    """Return the absolute path of the interpreter that ``named`` means: a program, a command on PATH, or an environment's folder.
+
+    Whether anything is there is not asked. A pyenv shim is followed to what it stands for. Links are kept: a venv's interpreter is one, and its own path makes it the venv's.
+    """
+    if named.is_dir():
+        return named.absolute() / "bin" / "python"
+    command = shutil.which(named) if len(named.parts) == 1 and not named.exists() else None
+    if command and "/shims/" in command:
+        command = _behind_shim(LiveSystem(), command) or command
+    return Path(command or named).absolute()
+
+
+def existing_python(named: Path) -> Path:
+    """Return what `named_python` does. Raise `UsageError` where no program is there."""
+    found = named_python(named)
+    if not found.is_file():
+        raise UsageError(f"no interpreter at {found}", hints=[HINT], code="no-interpreter")
+    if not os.access(found, os.X_OK):
+        raise UsageError(f"{found} may not be executed", hints=[HINT], code="no-interpreter")
+    return found
 
 
 def pyenv_root(system: System) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from pathlib import Path
 
 from provisioner import process
 from provisioner.errors import UsageError
+from provisioner.machine.interpreter import HINT, existing_python
 
 OLDEST = (3, 10)
 """The oldest Python that the child is written for (docs/verification.md)."""
@@ -16,28 +15,17 @@ OLDEST = (3, 10)
 SECONDS = 60.0
 """Limit of an interpreter's first answer; a cold network disk may need many."""
 
-_HINT = "give --python PATH: an environment's bin/python or its folder"
-
 _ANSWER = re.compile(r"(\d+) (\d+)\s*")
 
 
 def find_interpreter(named: Path) -> Path:
-    """Return the absolute path of the interpreter that ``named`` means: a program, a command on PATH, or an environment's folder.
+    """Return the absolute path of the interpreter that ``named`` means, as `existing_python` does.
 
-    Links are kept: a venv's interpreter is one, and its own path makes it the venv's.
     Raise `UsageError` where there is none, or where it is no Python of `OLDEST` or later.
     """
-    if named.is_dir():
-        found = named / "bin" / "python"
-    else:
-        command = shutil.which(named) if len(named.parts) == 1 else None
-        found = Path(command) if command else named
-    if not found.is_file():
-        raise UsageError(f"no interpreter at {found}", hints=[_HINT], code="no-interpreter")
-    if not os.access(found, os.X_OK):
-        raise UsageError(f"{found} may not be executed", hints=[_HINT], code="no-interpreter")
+    found = existing_python(named)
     _check_version(found)
-    return found.absolute()
+    return found
 
 
 def _check_version(python: Path) -> None:
@@ -50,7 +38,7 @@ def _check_version(python: Path) -> None:
         raise UsageError(
             f"{python} does not run as a Python",
             why=why,
-            hints=[_HINT],
+            hints=[HINT],
             code="bad-python",
         )
     version = (int(answer[1]), int(answer[2]))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.errors import UsageError
 from provisioner.machine.facts import Machine
-from provisioner.machine.interpreter import read_software
+from provisioner.machine.interpreter import existing_python, named_python, read_software
 from provisioner.machine.system import LiveSystem
 from provisioner.machine.toolkits import facts as toolkit_facts
 
@@ -117,3 +118,28 @@ def test_a_toolkit_is_named_by_its_real_root_behind_links_and_wrapper_scripts(
     assert (machine.toolkits[0].root, machine.toolkits[0].version) == (str(real), "12.8.93")
     assert machine.software.nvcc == "12.8.93"
     assert sum(toolkit.root == str(real) for toolkit in machine.toolkits) == 1
+
+
+def test_an_environments_folder_its_program_and_a_command_are_the_same_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python, _ = environment(tmp_path / "env")
+    monkeypatch.setenv("PATH", str(python.parent))
+    monkeypatch.chdir(tmp_path)
+    assert {named_python(named) for named in (python, tmp_path / "env", Path("python"), Path("env"))} == {python}
+
+
+def test_a_pyenv_shim_is_followed_and_a_missing_program_is_left_as_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shim = tmp_path / "pyenv" / "shims" / "python3.12"
+    real = tmp_path / "pyenv" / "versions" / "3.12.3" / "bin" / "python"
+    for path in (shim, real):
+        path.parent.mkdir(parents=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(shim.parent))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    monkeypatch.setenv("PYENV_VERSION", "3.12.3")
+    assert named_python(Path("python3.12")) == real
+    assert named_python(tmp_path / "gone" / "python") == tmp_path / "gone" / "python"
+    with pytest.raises(UsageError, match="no interpreter at"):
+        existing_python(tmp_path / "gone" / "python")
