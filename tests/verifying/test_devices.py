@@ -52,7 +52,12 @@ H100, A10 = (
 
 
 def run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *gpus: object, visible: str | None = None, broken: str = "none"
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *gpus: object,
+    visible: str | None = None,
+    broken: str = "none",
+    mode: str = "quick",
 ) -> tuple[Receipt, list[tuple[str, str | None]]]:
     """Verify a machine with these GPUs and return the receipt and each child's stage and ``CUDA_VISIBLE_DEVICES``."""
     log = folder / "log"
@@ -68,7 +73,7 @@ def run(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    receipt = verify(python)
+    receipt = verify(python, mode=mode)
     return receipt, [tuple(json.loads(line)) for line in log.read_text().splitlines()]
 
 
@@ -80,6 +85,17 @@ def test_each_gpu_has_its_own_children_that_see_it_alone(tmp_path: Path, monkeyp
     assert [(stage.name, stage.device) for stage in receipt.stages][1:] == [(stage, gpu) for gpu in (0, 1) for stage in stages]
     assert {check.device for check in receipt.checks if check.name in stages} == {0, 1}
     assert receipt.verdict == "yes"
+
+
+@pytest.mark.parametrize(
+    ("mode", "broken", "asked"), [("quick", "none", ["0"]), ("quick", "0", ["0", "1"]), ("full", "none", ["0", "1", "2"])]
+)
+def test_quick_asks_libraries_once_for_each_model_of_gpu_whose_kernels_are_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, broken: str, asked: list[str]
+) -> None:
+    _, children = run(tmp_path, monkeypatch, H100, H100, H100, broken=broken, mode=mode)
+    assert [shown for stage, shown in children if stage == "kernels"] == ["0", "1", "2"]
+    assert [shown for stage, shown in children if stage == "libraries"] == asked
 
 
 @pytest.mark.parametrize("visible", ["1,0", "GPU-6a7b,GPU-11", "MIG-6a7b, MIG-11"])
