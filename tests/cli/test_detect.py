@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -81,12 +81,19 @@ def test_detect_loads_none_of_the_heavy_libraries() -> None:
 
 
 @pytest.mark.slow
-def test_detect_takes_at_most_a_fifth_of_a_second_without_a_gpu() -> None:
+def test_detect_costs_little_beside_the_start_of_any_click_program() -> None:
+    """In CPU time and as a ratio: this says something on a busy machine too. (0.13 s against 0.08 on a quiet one.)"""
     if probe().gpus:
         pytest.skip("this host has a GPU")
-    times = []
+    detect, start = [], []
     for _ in range(20):
-        started = time.perf_counter()
-        subprocess.run([*PROVISION, "detect"], capture_output=True, check=True)
-        times.append(time.perf_counter() - started)
-    assert statistics.median(times) <= 0.20
+        detect.append(cpu_seconds([*PROVISION, "detect"]))
+        start.append(cpu_seconds([sys.executable, "-c", "import click"]))
+    assert statistics.median(detect) <= 2.5 * statistics.median(start)
+
+
+def cpu_seconds(command: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
