@@ -27,7 +27,7 @@ def show(
 
     for line in machine_lines(machine):
         if not (stated_only and line.split("  ")[-1].strip().startswith(("unknown", "none found"))):
-            output.say(line)
+            output.prose(line)
     output.say()
     say_findings(output, findings)
     if not findings:

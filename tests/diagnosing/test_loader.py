@@ -64,6 +64,20 @@ def test_a_library_that_stands_before_torchs_own_is_named_with_the_variable_that
 
 
 @pytest.mark.subprocess
+def test_libraries_that_are_links_into_a_cache_are_torchs_own(tmp_path: Path) -> None:
+    python = make_venv(tmp_path / "env", with_pip=False)
+    install(python, make_wheel(tmp_path, "torch", "2.7.1", {"torch/__init__.py": TORCH}))
+    site = site_packages(python)
+    cached = library(tmp_path / "cache" / "archive-v0" / "a1" / "libcudart.so.12", "libcudart.so.12")
+    own = site / "nvidia/cuda_runtime/lib/libcudart.so.12"
+    own.parent.mkdir(parents=True)
+    own.symlink_to(cached)
+    needs = "-Wl,--no-as-needed", str(own), "-Wl,--enable-new-dtags,-rpath,$ORIGIN/../../nvidia/cuda_runtime/lib"
+    library(site / "torch/lib/libtorch_cuda.so", "libtorch_cuda.so", *needs)
+    assert "cuda-library-shadowed" not in examine(python)
+
+
+@pytest.mark.subprocess
 def test_a_stub_of_the_driver_is_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = make_venv(tmp_path / "env", with_pip=False)
     smi = tmp_path / "bin" / "nvidia-smi"

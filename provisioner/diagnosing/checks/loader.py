@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.findings import Fix, Safety, Severity
@@ -23,12 +25,18 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
 def _shadowed(inventory: Inventory) -> Iterator[Candidate]:
     """A pip torch brings its libraries along (torch/lib, nvidia/*/lib): any other file with such a name was put before them."""
     loaded = [str(path) for path in (inventory.torch or {}).get("libraries", ())]
-    prefixes = (os.path.realpath(inventory.python.prefix), inventory.python.prefix)
-    foreign = [
-        path for path in loaded if not path.startswith(prefixes) and (name := _SONAME.search(path)) and name[1] != "libcuda"
-    ]
     homes = {copy.location for copies in inventory.packages.values() for copy in copies}
-    foreign = [path for path in foreign if not any(path.startswith(home) for home in homes)]
+    folders = {
+        f"{folder.rstrip('/')}/" for folder in (os.path.realpath(inventory.python.prefix), inventory.python.prefix, *homes)
+    }
+    foreign = [
+        path
+        for path in loaded
+        if not path.startswith(tuple(folders))
+        and (name := _SONAME.search(path))
+        and name[1] != "libcuda"
+        and not any(_is_link_to(path, Path(home)) for home in homes)
+    ]
     if not foreign or not (inventory.torch or {}).get("cuda") or inventory.python.kind == "conda-base":
         return
     names = ", ".join(sorted({match[1] for path in foreign if (match := _SONAME.search(path))}))
@@ -46,6 +54,13 @@ def _shadowed(inventory: Inventory) -> Iterator[Candidate]:
     )
     evidence = (*(f"loaded: {path}" for path in foreign[:4]), *([f"LD_LIBRARY_PATH={variable[:200]}"] if variable else []))
     yield Candidate("cuda-library-shadowed", 87, Severity.WARNING, title, evidence, fix)
+
+
+def _is_link_to(path: str, home: Path) -> bool:
+    """Say whether torch's own library in ``home`` is a link to ``path``: uv's link mode ``symlink`` leaves the files in its cache."""
+    name = Path(path).name
+    places = (home / "torch" / "lib" / name, *home.glob(f"nvidia/*/lib/{glob.escape(name)}"))
+    return any(os.path.realpath(place) == path for place in places)
 
 
 def _libcuda(inventory: Inventory) -> Iterator[Candidate]:
