@@ -22,18 +22,18 @@ def show(receipt: Receipt, output: Output) -> None:
     """Print the receipt."""
     versions = ", ".join(f"{name} {version}" for name, version in receipt.versions.items())
     machine = "".join(f", {name} {value}" for name, value in receipt.machine.items() if name in ("driver", "python"))
-    output.say(f"{'; '.join(receipt.devices) or 'no GPU'}{machine}: {versions or 'nothing that is looked for'}")
+    output.prose(f"{'; '.join(receipt.devices) or 'no GPU'}{machine}: {versions or 'nothing that is looked for'}")
     if receipt.archs:
-        output.say(f"flash-attn has kernels for {', '.join(receipt.archs)}")
+        output.prose(f"flash-attn has kernels for {', '.join(receipt.archs)}")
     for library, path in receipt.attention.items():
-        output.say(f"{library} takes {path}")
+        output.prose(f"{library} takes {path}")
     _show_checks(receipt.checks, output)
     for line in (*_failures(receipt.checks), *_skips(receipt.checks)):
-        output.say(line)
+        output.prose(line)
     _show_times(receipt, output)
     for warning in receipt.warnings:
-        output.say(f"warning: {warning}")
-    output.say(_last_line(receipt))
+        output.prose(f"warning: {warning}")
+    output.prose(_last_line(receipt))
 
 
 def _show_checks(checks: tuple[Check, ...], output: Output) -> None:
@@ -50,7 +50,7 @@ def _show_checks(checks: tuple[Check, ...], output: Output) -> None:
         table.add_row(group, *(str(counts[outcome] or "") for outcome in columns), _worst(members))
     output.console().print(table)
     if any(check.error is not None for check in checks):
-        output.say(LEGEND)
+        output.prose(LEGEND)
 
 
 def _group(check: Check, where: str) -> str:
