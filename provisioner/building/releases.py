@@ -1,7 +1,7 @@
 """The releases of flash-attn that this tool compiles: where each sdist's kernels lie and how they are split into units.
 
 Hash, date, Python and C++ standard of a release stand in `provisioner.knowledge.flash_attn`; what only a build needs stands here.
-Source: the sdists on the package index and their setup.py, read 2026-11-24. A release that is not here is built through
+Source: the sdists on the package index and their setup.py, read 2026-11-24; 2.7.3, 2.8.0.post2 to 2.8.3.post1 on 2026-11-27. A release that is not here is built through
 its own setup.py (`provisioner.building.foreign`).
 """
 
@@ -47,8 +47,6 @@ class Release:
         return f"flash_attn-{self.version}.tar.gz"
 
 
-_INCLUDES_2 = ("csrc/flash_attn", "csrc/flash_attn/src", "csrc/cutlass/include")
-_API_2 = "csrc/flash_attn/flash_api.cpp"
 _SOURCES = "csrc/flash_attn/src"
 
 
@@ -65,44 +63,39 @@ def _release(version: str, **fields: Any) -> Release:
     )
 
 
+def _second(
+    version: str, size: int, head_dims: tuple[int, ...] = (32, 64, 96, 128, 192, 256), *, namespaced: bool = True
+) -> Release:
+    return _release(
+        version,
+        size=size,
+        generation=2,
+        extension="flash_attn_2_cuda",
+        api="csrc/flash_attn/flash_api.cpp",
+        sources=_SOURCES,
+        includes=("csrc/flash_attn", "csrc/flash_attn/src", "csrc/cutlass/include"),
+        head_dims=head_dims,
+        min_capability=80,
+        requires=("torch", "einops"),
+        namespaced=namespaced,
+    )
+
+
+_HEAD_DIMS_2_7 = (32, 64, 96, 128, 160, 192, 256)
+_SIZES_2_8 = {
+    "2.8.3.post2": 8453127,
+    "2.8.3.post1": 8451657,
+    "2.8.3": 8447812,
+    "2.8.2": 8167111,
+    "2.8.1": 8166563,
+    "2.8.0.post2": 7857730,
+}
+
 RELEASES: tuple[Release, ...] = (
-    _release(
-        "2.8.3.post2",
-        size=8453127,
-        generation=2,
-        extension="flash_attn_2_cuda",
-        api=_API_2,
-        sources=_SOURCES,
-        includes=_INCLUDES_2,
-        head_dims=(32, 64, 96, 128, 192, 256),
-        min_capability=80,
-        requires=("torch", "einops"),
-    ),
-    _release(
-        "2.7.4.post1",
-        size=5986610,
-        generation=2,
-        extension="flash_attn_2_cuda",
-        api=_API_2,
-        sources=_SOURCES,
-        includes=_INCLUDES_2,
-        head_dims=(32, 64, 96, 128, 160, 192, 256),
-        min_capability=80,
-        requires=("torch", "einops"),
-    ),
-    _release(
-        "2.6.3",
-        size=2631958,
-        generation=2,
-        extension="flash_attn_2_cuda",
-        api=_API_2,
-        sources=_SOURCES,
-        includes=_INCLUDES_2,
-        head_dims=(32, 64, 96, 128, 160, 192, 256),
-        min_capability=80,
-        requires=("torch", "einops"),
-        namespaced=False,
-    ),
+    *(_second(version, size) for version, size in _SIZES_2_8.items()),
+    _second("2.7.4.post1", 5986610, _HEAD_DIMS_2_7),
+    _second("2.7.3", 3223463, _HEAD_DIMS_2_7, namespaced=False),
+    _second("2.6.3", 2631958, _HEAD_DIMS_2_7, namespaced=False),
     _release(
         "1.0.9",
         size=1815217,
@@ -119,6 +112,9 @@ RELEASES: tuple[Release, ...] = (
         max_capability=90,
     ),
 )
+
+COMPILED = tuple(release.version for release in RELEASES)
+"""Their versions, the newest of each generation first."""
 
 
 def find_release(version: str) -> Release:

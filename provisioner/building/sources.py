@@ -72,9 +72,11 @@ def fetch_tree(named: NamedTree, scratch: Path) -> tuple[Path, str]:
     return unpack(archive, scratch / "tree"), found
 
 
-def _fetch_archive(named: NamedTree) -> Path:
-    parts = urlsplit(named.location)
-    if parts.scheme not in ("http", "https", "file"):
+def check_named(named: NamedTree) -> None:
+    """Raise `UsageError` where ``named`` is neither there nor a URL with a hash."""
+    if Path(named.location).expanduser().exists():
+        return
+    if urlsplit(named.location).scheme not in ("http", "https", "file"):
         raise UsageError(
             f"no such source tree: {named.location}",
             hints=["--source takes a folder, an archive, or a URL with --sha256"],
@@ -87,6 +89,12 @@ def _fetch_archive(named: NamedTree) -> Path:
             why="nothing unhashed is compiled",
             hints=[f"provision build --source {download.redact(named.location)} --sha256 …"],
         )
+
+
+def _fetch_archive(named: NamedTree) -> Path:
+    check_named(named)
+    assert named.sha256 is not None
+    parts = urlsplit(named.location)
     name = PurePosixPath(parts.path).name or "source.tar.gz"
     target = paths.cache_dir() / "sources" / named.sha256[:16] / name
     return download.fetch(named.location, target, sha256=named.sha256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -294,7 +295,7 @@ def _build_adapter(output: Output, options: dict[str, Any], output_dir: Path | N
 
 def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None, *, dry_run: bool) -> None:
     from provisioner.building.foreign import TreeOrder, build_tree
-    from provisioner.building.sources import NamedTree
+    from provisioner.building.sources import NamedTree, check_named
     from provisioner.errors import UsageError
 
     if not options["archs"]:
@@ -315,11 +316,12 @@ def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None
         cxx=options["cxx"],
         jobs=options["jobs"],
     )
+    check_named(order.source)
     if dry_run:
         _show_nothing_known(output, "a named source is built by its own setup.py; its units are not known beforehand", units=None)
         return
 
     def describe(_: BuiltWheel, wheel: Path) -> str:
-        return f"nothing is promised about this tree: `provision inspect {wheel}` shows what it holds"
+        return f"nothing is promised about this tree: `provision inspect {shlex.quote(str(wheel))}` shows what it holds"
 
     _deliver(output, lambda: build_tree(order), output_dir, describe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -27,4 +28,4 @@ def command(directory: Path, python: Path | None, output: Output, offline: bool,
         return
     gpus = ", ".join(gpu.name or "unnamed" for gpu in machine.gpus) or "no GPU"
     output.say(f"captured in {directory}: {gpus}; driver {machine.driver.version or 'none'}")
-    output.say(f"plan for it anywhere: provision plan --machine {directory}")
+    output.say(f"plan for it anywhere: provision plan --machine {shlex.quote(str(directory))}")

@@ -194,23 +194,34 @@ def _base(path: Path | None) -> Machine:
 
 
 def _for_gpus(machine: Machine, gpus: tuple[Gpu, ...], driver: str | None) -> Machine:
-    """Return the machine with other GPUs: what is known of its own GPUs, their driver and their faults is dropped."""
+    """Return the machine with other GPUs: what is known of its own GPUs, their driver and their faults is dropped.
+
+    Where they are some of its own, the driver stays.
+    """
     from provisioner.planning.refusals import BROKEN
 
     faults = tuple(fault for fault in machine.faults if fault.code not in HOST_FAULTS and fault.code not in BROKEN)
+    kept = driver is None and all(_is_of(machine, gpu) for gpu in gpus)
     machine = _with_processor(machine, gpus)
-    origins = {name: source for name, source in machine.origins.items() if name not in GPU_FACTS}
+    origins = {name: source for name, source in machine.origins.items() if kept or name not in GPU_FACTS}
     origins["gpus"] = "user"
     if driver is not None:
         origins["driver.version"] = "user"
     return replace(
         machine,
         gpus=gpus,
-        driver=Driver(version=driver),
+        driver=machine.driver if kept else Driver(version=driver),
         faults=faults,
         origins=origins,
         cuda_visible_devices=None,
     )
+
+
+def _is_of(machine: Machine, gpu: Gpu) -> bool:
+    """Say whether an architecture, named alone, means GPUs that the machine has, so that its driver is theirs: some of several, or one of
+    which nothing but the model is known."""
+    own = {one.compute_capability for one in machine.gpus}
+    return gpu.name is None and (gpu.compute_capability in own or None in own)
 
 
 def _with_processor(machine: Machine, gpus: tuple[Gpu, ...]) -> Machine:
@@ -268,26 +279,27 @@ def kernels_of(preset: str | None, head_dims: str | None, dtypes: str | None, fe
 
 def _requirement(text: str) -> str:
     from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
 
     try:
-        name = Requirement(text).name.lower().replace("_", "-")
+        name = canonicalize_name(Requirement(text).name)
     except InvalidRequirement as error:
         raise UsageError(
             f"--with needs a requirement, not {text!r}",
             why=str(error).splitlines()[0],
             hints=["for example --with wandb --with 'datasets>=3'"],
         ) from error
-    if name in CHOSEN:
+    if (option := CHOSEN.get(name)) is not None:
         raise UsageError(
             f"--with {text}: the plan itself chooses {name}",
             why="the resolver would take one of its own choice, which need not fit the rest",
-            hints=[f"say which: --{name} {EXAMPLES[f'--{name}']}"],
+            hints=[f"say which: --{option} {EXAMPLES[f'--{option}']}" + ("" if option == name else f", which {name} belongs to")],
         )
     return text
 
 
-CHOSEN = ("torch", "flash-attn")
-"""What the plan chooses and has an option of its own."""
+CHOSEN = {"torch": "torch", "flash-attn": "flash-attn", "xformers": "torch", "triton": "torch"}
+"""What the plan chooses, with the option that decides it."""
 
 
 def _words(text: str | None) -> tuple[str, ...]:

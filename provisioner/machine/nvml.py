@@ -172,7 +172,10 @@ def facts(system: System, known: Machine) -> Machine:
         return Machine(faults=(fault,) if fault else ())
     gpus: list[Gpu] = []
     faults: list[Fault] = []
+    answering = any(device.error is None for device in reading.devices)
     for device in reading.devices:
+        if device.error_code == NO_PERMISSION and answering:
+            continue  # NVML counts others' GPUs too: a job's cgroup shuts it out from them (nvmlDeviceGetCount_v2 in NVML's reference)
         if device.error is not None:
             faults.append(Fault(FAULTS.get(device.error_code, "gpu-lost"), f"NVML: {device.error}"))
         elif device.mig_enabled and not device.instances:

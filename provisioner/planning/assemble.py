@@ -135,7 +135,7 @@ def _left_out(machine: Machine, request: Request, catalog: Catalog, judgement: J
     lacking = {code for other, (code, _) in judgement.rejected if other.release is not None}
     if "release-lacks-arch" in lacking <= {"release-lacks-arch", "torch-lacks-arch", "triton-lacks-arch"}:
         missing = ", ".join(cc.sm for cc in here.capabilities)
-        return f"flash-attn is left out: no release of 2.x can be compiled for {missing}. Unsloth runs on {path} there."
+        return f"flash-attn is left out: no release of 2.x names {missing} in its setup.py. Unsloth runs on {path} there."
     builds = would_plan(machine, replace(request, build=BuildChoice.ALWAYS), catalog)
     why = "--explain says why, --build asks for it" if builds else "--explain says why"
     return (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from provisioner.building.releases import COMPILED
 from provisioner.capability import ComputeCapability
 from provisioner.knowledge import archs, compilers, flash_attn, packages, torch_builds, wheel_index
 from provisioner.planning import drafts
@@ -122,6 +123,8 @@ class Catalog:
             return ()
         if route is Route.SOURCE:
             known = [release.version for release in flash_attn.releases() if release.api == "2"]
+            if pin is None:
+                known = [version for version in known if version in COMPILED]
         else:
             known = list(self._wheel_versions())
         allowed = tuple(version for version in known if drafts.wants(pin, version))

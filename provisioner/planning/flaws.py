@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from provisioner.building.releases import COMPILED
 from provisioner.planning.numbers import covers, minor, numbers
 from provisioner.planning.values import Request
 from provisioner.planning.verdict import Verdict
@@ -24,6 +25,7 @@ def flaw(draft: Draft, request: Request, catalog: Catalog, processor: str, *, un
     """Return what speaks against a draft wherever it would be installed, None when nothing does; ``unsloth``: it is to go in as well."""
     return (
         pin_flaw(draft, request)
+        or release_flaw(draft)
         or python_flaw(draft, catalog, processor)
         or abi_flaw(draft)
         or xformers_flaw(draft, catalog, processor)
@@ -42,6 +44,16 @@ def pin_flaw(draft: Draft, request: Request) -> Verdict | None:
     if request.flash_attn and draft.version is not None and not covers(request.flash_attn, draft.version):
         return Verdict("pinned-flash-attn", f"flash-attn {request.flash_attn} was asked for")
     return None
+
+
+def release_flaw(draft: Draft) -> Verdict | None:
+    """Is the release one whose kernels the build engine knows by their units."""
+    if draft.release is None or draft.release.version in COMPILED:
+        return None
+    known = ", ".join(version for version in COMPILED if version.startswith("2."))
+    return Verdict(
+        "release-not-compiled", f"flash-attn {draft.release.version} is not among the releases that are compiled here: {known}"
+    )
 
 
 def python_flaw(draft: Draft, catalog: Catalog, processor: str) -> Verdict | None:

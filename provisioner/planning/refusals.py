@@ -9,6 +9,7 @@ from provisioner.errors import NoRoute
 from provisioner.knowledge import archs, drivers, torch_builds
 from provisioner.machine.facts import Gpu, Machine
 from provisioner.planning.driver_rules import first_driver
+from provisioner.planning.numbers import numbers
 from provisioner.planning.situation import Situation, is_jetson, knows_gpus, nvidia, processor_of
 from provisioner.planning.values import Request
 
@@ -26,7 +27,7 @@ BROKEN = {
 """Faults that make a GPU unusable, with their sentence. Such a machine is never planned as one without a GPU."""
 
 REPAIRS = {
-    "driver-not-running": "install or reload the NVIDIA driver, then `nvidia-smi` must list the GPU",
+    "driver-not-running": "install or reload the NVIDIA driver (for a GPU older than Turing one of branch 580 at most), then `nvidia-smi` must list the GPU",
     "driver-lib-mismatch": "reboot, or reload the nvidia kernel module: the driver was updated under a running system",
     "cuda-unavailable": "start the container with the GPU (`docker run --gpus all`), or let your user open /dev/nvidia*",
     "wsl-libcuda-not-found": "run `wsl --update` in Windows, restart WSL, and install no Linux driver inside it",
@@ -40,6 +41,7 @@ def refuse_unsupported(machine: Machine, request: Request) -> None:
     _refuse_system(machine, request)
     _refuse_broken_driver(machine)
     _refuse_gpus(machine)
+    _refuse_newer_driver(machine)
 
 
 def _refuse_system(machine: Machine, request: Request) -> None:
@@ -123,7 +125,23 @@ def _refuse_gpus(machine: Machine) -> None:
             "gpu-unknown",
             f"the compute capability of {unnamed[0] or 'the GPU'} is not known",
             "its name does not decide it",
-            "state it: --gpu sm_90 (nvidia-smi --query-gpu=compute_cap --format=csv tells)",
+            "state it: --gpu sm_XX (nvidia-smi --query-gpu=compute_cap --format=csv tells)",
+        )
+
+
+def _refuse_newer_driver(machine: Machine) -> None:
+    """A driver of a later branch than the last one for these GPUs does not see them; where it sees others, those are what is there."""
+    given = nvidia(machine)
+    last = [found.last_branch for gpu in given if gpu.capability and (found := archs.arch(gpu.capability)) and found.last_branch]
+    branch = numbers(machine.driver.version or "")[:1]
+    if not given or len(last) < len(given) or not branch or machine.platform.wsl == "2" or is_windows(machine):
+        return
+    if branch[0] > max(last):
+        raise _no(
+            "driver-too-new",
+            f"driver {machine.driver.version} does not see {given[0].name or f'a GPU of {given[0].capability.sm if given[0].capability else None}'}",
+            f"{max(last)} is the last driver branch for it",
+            f"install a driver of branch {max(last)} or older",
         )
 
 

@@ -197,3 +197,19 @@ def test_what_the_plan_chooses_is_not_added_beside_it(here: Path, package: str) 
         take("--machine", str(here), "--with", package)
     assert any(hint.startswith("say which: --") for hint in caught.value.hints)
     assert take("--machine", str(here), "--with", "torchvision").request.packages == ("torchvision",)
+
+
+MIXED = Path(__file__).parents[1] / "machines" / "arch-rtx3090+rtx2080ti-510.54"
+
+
+def test_some_of_the_machines_own_gpus_keep_its_driver_and_others_do_not() -> None:
+    assert select_machine(("sm_86",), path=MIXED).driver.version == "510.54"
+    assert select_machine(("sm_86",), path=MIXED, driver="580.65.06").driver.version == "580.65.06"
+    assert select_machine(("sm_90",), path=MIXED).driver.version is None
+    assert select_machine(("rtx 3090",), path=MIXED).driver.version is None
+
+
+@pytest.mark.parametrize("text", ["torch", "flash_attn", "flash.attn", "Flash-Attn==2.8.3", "xformers==0.0.30", "triton"])
+def test_what_the_plan_chooses_is_not_asked_for_with_with(here: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="the plan itself chooses"):
+        take("--machine", str(here), "--with", text)

@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from provisioner.capability import ComputeCapability
 from provisioner.errors import NoRoute, SourceUnreachable
+from provisioner.knowledge import archs as architectures
 from provisioner.knowledge import drivers, packages, torch_builds
 from provisioner.machine.facts import Machine
 from provisioner.planning.catalog import Catalog, load_catalog
@@ -242,11 +243,16 @@ def check_xformers(plan: Plan) -> None:
 
 
 def check_monotonic(machine: Machine, request: Request, plan: Plan | None, catalog: Catalog, chance: random.Random) -> None:
-    """A newer driver or C library gives a plan that was not there before, or one of the same or a better rank."""
+    """A newer driver, as long as it sees the GPUs, or a newer C library gives a plan that was not there before, or one of the same or a better rank."""
     windows = machine.platform.wsl == "2"
     better = machine
     if machine.driver.version and not machine.platform.jetson and chance.random() < 0.7:
-        newer = "999.99" if windows else "999.99.99"
+        lasts = [
+            found.last_branch
+            for gpu in machine.gpus
+            if gpu.capability and (found := architectures.arch(gpu.capability)) and found.last_branch
+        ]
+        newer = "999.99" if windows else f"{min([999, *lasts])}.99.99"  # a later branch than its last does not see a GPU
         better = replace(better, driver=replace(better.driver, version=newer))
     if machine.platform.glibc and chance.random() < 0.5:
         better = replace(better, platform=replace(better.platform, glibc="2.99"))

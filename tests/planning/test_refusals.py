@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from provisioner.building.releases import COMPILED
 from provisioner.errors import NoRoute, SourceUnreachable
 from provisioner.knowledge import torch_builds
 from provisioner.planning.catalog import Catalog
 from provisioner.planning.plan import make_plan
-from provisioner.planning.values import BuildChoice, Request
+from provisioner.planning.values import BuildChoice, Request, Route
 from tests.planning.machines import machine
 
 EVERYTHING = "conda-channel package-index torch-index releases"
@@ -121,3 +122,43 @@ def test_a_newer_c_library_alone_refuses_nothing(catalog: Catalog, gpu: str) -> 
         plan = make_plan(machine(gpu, "470.223.02", glibc, dead="torch-index"), Request(), catalog)
         assert (plan.torch, plan.cuda) == ("2.6.0", "12.4")
         assert ("unsloth>=2026.10" in plan.requirements) is (glibc >= "2.28")
+
+
+@pytest.mark.parametrize("driver", ["590.44.01", "595.10"])
+def test_a_driver_of_a_later_branch_than_the_gpus_last_is_refused(catalog: Catalog, driver: str) -> None:
+    with pytest.raises(NoRoute, match="does not see Tesla V100") as caught:
+        make_plan(machine("Tesla V100-SXM2-16GB=7.0", driver), Request(), catalog)
+    assert (caught.value.code, caught.value.exit_code) == ("driver-too-new", 3)
+    assert "580" in caught.value.hints[0]
+    assert make_plan(machine("Tesla V100-SXM2-16GB=7.0", "580.95.05"), Request(), catalog).torch
+    assert make_plan(machine("Tesla T4=7.5", driver), Request(), catalog).torch
+
+
+def test_a_release_that_is_not_compiled_here_is_never_chosen_and_says_which_are(catalog: Catalog) -> None:
+    box = machine("NVIDIA H100 80GB HBM3=9.0", "580.95.05")
+    with pytest.raises(NoRoute, match="nothing that exists") as caught:
+        make_plan(box, Request(flash_attn="2.5.8", build=BuildChoice.ALWAYS), catalog)
+    assert "2.5.8 is not among the releases that are compiled here: 2.8.3.post2" in (caught.value.why or "")
+
+
+@pytest.mark.parametrize("torch", sorted({build.torch.rpartition(".")[0] for build in torch_builds.builds()}))
+def test_what_is_to_be_compiled_beside_any_torch_is_a_release_that_the_build_knows(catalog: Catalog, torch: str) -> None:
+    box = machine("NVIDIA H100 80GB HBM3=9.0", "580.95.05")
+    try:
+        chosen = make_plan(box, Request(torch=torch, build=BuildChoice.ALWAYS), catalog)
+    except NoRoute:
+        return
+    assert chosen.flash_attn is not None
+    assert chosen.flash_attn.version in COMPILED
+
+
+def test_every_recipe_compiles_releases_that_the_build_knows(catalog: Catalog) -> None:
+    compiled = {
+        version
+        for recipe in catalog.recipes
+        for stack in recipe.stacks
+        if stack.route is Route.SOURCE
+        for version in stack.flash_attn
+    }
+    assert compiled
+    assert compiled <= set(COMPILED)
