@@ -88,6 +88,12 @@ def redact(url: str) -> str:
     return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
 
 
+def without_credentials(url: str) -> str:
+    """Return ``url`` without user name and password: as it may be written down."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file as lower-case hex."""
     import hashlib
@@ -117,14 +123,47 @@ def check_file(path: Path, *, sha256: str | None, size: int | None = None) -> No
 def fetch(url: str, target: Path, *, sha256: str | None = None, size: int | None = None, label: str | None = None) -> Path:
     """Bring ``url`` to ``target`` and return ``target``; a file already there with the right sha256 is kept.
 
-    A broken transfer continues where it stopped (HTTP ranges). Raise `SourceUnreachable` when nothing answers and
-    `IntegrityError` when what came is not what was asked for; ``target`` is then untouched.
+    A broken transfer continues where it stopped (HTTP ranges); of several that want the same file at once, one fetches it and the others
+    wait. Raise `SourceUnreachable` when nothing answers and `IntegrityError` when what came is not what was asked for; ``target`` is
+    then untouched.
     """
-    if sha256 is not None and target.is_file() and file_sha256(target) == sha256.lower():
+    if _is_there(target, sha256):
         return target
-    url = mirrored(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{(sha256 or 'unhashed')[:12]}.partial")
+    with _alone(partial, target.name):
+        if _is_there(target, sha256):
+            return target
+        return _fetch(mirrored(url), target, partial, sha256=sha256, size=size, label=label)
+
+
+def _is_there(target: Path, sha256: str | None) -> bool:
+    return sha256 is not None and target.is_file() and file_sha256(target) == sha256.lower()
+
+
+@contextmanager
+def _alone(partial: Path, what: str) -> Iterator[None]:
+    """Hold the right to write ``partial``; the kernel lets go of it when its holder dies."""
+    import hashlib
+
+    from filelock import FileLock, Timeout
+
+    name = hashlib.sha256(str(partial.absolute()).encode()).hexdigest()[:16]
+    place = paths.cache_dir() / "locks" / f"{name}.lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress.note(f"another process is fetching {what}: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetch(url: str, target: Path, partial: Path, *, sha256: str | None, size: int | None, label: str | None) -> Path:
     with progress.task(label or target.name, total=size, unit="B") as task:
         if urlsplit(url).scheme == "file":
             _copy_local(url, partial, task)

@@ -17,7 +17,7 @@ from provisioner.kept_answers import kept
 
 @dataclass(frozen=True, slots=True)
 class IndexFile:
-    """A file of an index; ``size`` is in bytes, both it and the hash None where the index does not give them."""
+    """A file of an index; ``size`` is in bytes, both it and the hash None where the index does not give them. ``url`` carries no credentials."""
 
     filename: str
     url: str
@@ -49,7 +49,7 @@ def find_sdist(project: str, version: str, settings: IndexSettings) -> IndexFile
     """
     if (local := _in_find_links(project, version, settings)) is not None:
         return local
-    question = hashlib.sha256(f"{settings.url} {project} {version}".encode()).hexdigest()
+    question = hashlib.sha256(f"2 {settings.url} {project} {version}".encode()).hexdigest()
     place = paths.cache_dir() / "index-files" / f"{question}.json"
     if (text := kept(place)) is not None:
         return from_json(text, IndexFile, what="a kept answer of the index")
@@ -89,7 +89,8 @@ def _files(project: str, answer: download.Answer) -> Iterator[IndexFile]:
     """
     if answer.headers.get("content-type", "").startswith("application/vnd.pypi.simple.v1+json"):
         for file in from_json(answer.text, _Page, what="the project's page").files:
-            yield IndexFile(file.filename, urljoin(answer.url, file.url), file.hashes.get("sha256"), file.size)
+            url = download.without_credentials(urljoin(answer.url, file.url))
+            yield IndexFile(file.filename, url, file.hashes.get("sha256"), file.size)
         return
     from pypi_simple import ProjectPage, UnsupportedRepoVersionError
 
@@ -98,7 +99,7 @@ def _files(project: str, answer: download.Answer) -> Iterator[IndexFile]:
     except UnsupportedRepoVersionError as error:
         raise ValueError(str(error)) from error
     for package in packages:
-        yield IndexFile(package.filename, package.url, package.digests.get("sha256"), package.size)
+        yield IndexFile(package.filename, download.without_credentials(package.url), package.digests.get("sha256"), package.size)
 
 
 def _names(project: str, version: str) -> tuple[str, str]:

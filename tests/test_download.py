@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,16 @@ def test_a_broken_transfer_continues_where_it_stopped(tmp_path: Path, monkeypatc
     assert (server.requests[1][2] or "").startswith("bytes=")
     assert server.requests[1][2] != "bytes=0-"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_of_several_that_want_one_file_at_once_one_fetches_it(tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served/file").write_bytes(DATA)
+    with serve(tmp_path / "served") as server, ThreadPoolExecutor(4) as pool:
+        wanted = [pool.submit(download.fetch, f"{server.url}/file", tmp_path / "out/file", sha256=SHA256) for _ in range(4)]
+        assert {each.result().read_bytes() == DATA for each in wanted} == {True}
+    assert len(server.requests) == 1
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["file"]
 
 
 def test_another_file_than_the_locked_one_is_refused_and_not_kept(tmp_path: Path) -> None:

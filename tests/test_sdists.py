@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner import download, kept_answers
+from provisioner import download, kept_answers, paths
 from provisioner.errors import SourceUnreachable
 from provisioner.indexes import IndexSettings
 from provisioner.sdists import find_sdist
@@ -103,3 +103,14 @@ def test_half_a_page_and_a_project_that_is_not_there_are_told_apart(tmp_path: Pa
         with pytest.raises(SourceUnreachable) as absent:
             find_sdist("other", "1.0", settings)
     assert (broken.value.code, absent.value.code) == ("index-unreachable", "index-lacks-file")
+
+
+@pytest.mark.integration
+def test_the_address_of_an_sdist_holds_no_password_of_the_index(tmp_path: Path) -> None:
+    page(tmp_path, "1.0")
+    with serve(tmp_path) as server:
+        settings = IndexSettings(origin="test", default=server.url.replace("http://", "http://user:secret@"))
+        found = find_sdist("app", "1.0", settings)
+        assert found.url == f"{server.url}/app/app-1.0.tar.gz"
+        kept = "".join(path.read_text() for path in (paths.cache_dir() / "index-files").iterdir())
+    assert "secret" not in kept

@@ -43,13 +43,13 @@ def fetch_sdist(release: Release, *, index_url: str | None = None) -> Path:
     target = paths.cache_dir() / "sources" / release.sha256[:16] / release.filename
     if target.is_file() and download.file_sha256(target) == release.sha256:
         return target
-    from filelock import FileLock
-
     settings = IndexSettings("pip", index_url) if index_url else read_index_settings()
     found = find_sdist(PROJECT, release.version, settings)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):  # other builds may want the same sdist now
+    token = download.credentials.set({**(download.credentials.get() or {}), **settings.credentials()})
+    try:
         return download.fetch(found.url, target, sha256=release.sha256, size=release.size)
+    finally:
+        download.credentials.reset(token)
 
 
 def fetch_tree(named: NamedTree, scratch: Path) -> tuple[Path, str]:

@@ -73,6 +73,7 @@ def command(
     from provisioner import progress
     from provisioner.cli.plan_text import plan_lines
     from provisioner.environments.create import CreateOptions, check_free, check_machine, create
+    from provisioner.environments.locked import check_for
     from provisioner.indexes import read_index_settings
     from provisioner.locking.conda_lock_file import write_lock
 
@@ -82,6 +83,8 @@ def command(
         opened = stack.enter_context(_open(bundle, lock_file, selection.machine)) if bundle else None
         machine = _machine(selection, settings, channels, bundle)
         locked = opened.locked if opened else _read_lock(lock_file, machine) if lock_file else None
+        if locked:
+            check_for(locked.lock, machine)
         plan = locked.plan if locked else _plan(machine, selection)
         if not output.as_json and not output.quiet:
             for line in _foreign_lines(locked) if locked and locked.made_by != "provision" else plan_lines(machine, plan):

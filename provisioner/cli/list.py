@@ -30,8 +30,10 @@ def command(output: Output, offline: bool, yes: bool) -> None:
             {"name": item.name, "prefix": str(item.prefix), "python": str(item.python), "manifest": to_builtins(item.manifest)}
             for item in environments
         ]
-        output.document(environments=rows)
+        output.document(environments=rows, broken=store.broken())
         return
+    for name in store.broken():
+        output.say(f"{name} is broken: provision create {name} --replace, or provision remove {name}")
     if not environments:
         output.say(f"no environments in {paths.envs_dir()}; make one: provision create unsloth_env")
         return

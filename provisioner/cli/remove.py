@@ -1,4 +1,4 @@
-"""``provision remove``: delete an environment with its previous generation."""
+"""``provision remove``: delete an environment with all its generations."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ def command(name: str, output: Output, offline: bool, yes: bool) -> None:
     from provisioner.environments.names import check_name
     from provisioner.errors import UsageError
 
-    environment = store.find(check_name(name))
+    if not store.exists(check_name(name)):
+        store.find(name)  # says which there are
+    prefix = store.link_of(name).resolve()
     if not yes:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise UsageError(
                 f"remove {name!r} needs an answer, and there is no terminal to ask", hints=[f"provision remove {name} --yes"]
             )
-        if not click.confirm(f"delete {environment.prefix}?", err=True):
+        if not click.confirm(f"delete {prefix}?", err=True):
             output.say(f"{name} is kept")
             return
     store.remove(name)

@@ -88,7 +88,7 @@ def create(
     with store.held(name):
         check_free(name, replace=options.replace)
         store.sweep()
-        previous = store.find(name).prefix.name if store.exists(name) else None
+        previous = store.current(name)
         with store.new_generation(name) as generation:
             environment = _fill(generation, plan, machine, lock, settings, options, previous)
         store.prune(environment)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner.environments.foreign_lock import from_conda_lock, from_pixi, is_pixi, plan_for
+from provisioner.errors import NoRoute
+from provisioner.locking.check import against_machine
 from provisioner.locking.conda_lock_file import read_lock
 from provisioner.locking.lock import plan_of
 from provisioner.locking.targets import lock_for
@@ -28,6 +30,17 @@ class Locked:
         """The files that `create` uses, in lock order: a venv takes its Python from the host and no conda packages."""
         conda = self.plan.backend == "conda"
         return tuple(package for package in self.lock.packages if conda or package.manager == "pip")
+
+
+def check_for(lock: Lock, machine: Machine) -> None:
+    """Raise `NoRoute` where ``lock`` cannot serve ``machine``: for another processor, GPU, driver or C library."""
+    if drifts := list(against_machine(lock, machine)):
+        raise NoRoute(
+            drifts[0].evidence,
+            why="; ".join(drift.evidence for drift in drifts[1:]) or None,
+            hints=["lock for this machine: provision lock -o FILE", "or plan without a lock: leave --lock out"],
+            code=drifts[0].code,
+        )
 
 
 def read_locked(path: Path, machine: Machine | None = None) -> Locked:

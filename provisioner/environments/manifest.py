@@ -18,6 +18,8 @@ LOCK_NAME = "conda-lock.yml"
 class Manifest:
     """``PREFIX/.provision/manifest.json``. ``created_at`` is UTC, ISO 8601; ``previous`` the generation it replaced.
 
+    ``link`` is the absolute path of the name that was switched to it: generations of several folders of environments lie side by side.
+
     ``receipt`` is None when verification was skipped (``--no-verify``). ``lock_made_by`` names the tool that wrote the lock, and ``bundle``
     is the digest of the bundle that the files came from, None where they were fetched.
     """
@@ -35,6 +37,7 @@ class Manifest:
     previous: str | None = None
     lock_made_by: str = "provision"
     bundle: str | None = None
+    link: str | None = None
     schema: int = codec.SCHEMA
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provisioner import paths, progress
@@ -35,9 +36,14 @@ class Environment:
         return self.prefix / "bin" / "python"
 
 
+def link_of(name: str) -> Path:
+    """Return the absolute path of a name's link, whether or not it is there."""
+    return paths.envs_dir().absolute() / name
+
+
 def find(name: str) -> Environment:
-    """Return the environment called ``name``. Raise `UsageError` naming the ones there are."""
-    link = paths.envs_dir() / name
+    """Return the environment called ``name``. Raise `UsageError` naming the ones there are, and for one that is broken what helps."""
+    link = link_of(name)
     if not link.is_symlink() and not link.exists():
         known = [environment.name for environment in all_environments()]
         hints = [f"there is: {', '.join(known)}"] if known else []
@@ -45,13 +51,37 @@ def find(name: str) -> Environment:
             f"there is no environment {name!r}", hints=[*hints, f"make it: provision create {name}"], code="no-environment"
         )
     prefix = link.resolve()
-    return Environment(name, prefix, read_manifest(prefix))
+    try:
+        return Environment(name, prefix, read_manifest(prefix))
+    except ProvisionError as error:
+        raise UsageError(
+            f"the environment {name!r} is broken: {error.what}",
+            why=None if prefix.exists() else f"{prefix}, which it stands for, is gone",
+            hints=[f"make it anew: provision create {name} --replace", f"or remove what is left: provision remove {name}"],
+            code="broken-environment",
+        ) from error
+
+
+def current(name: str) -> str | None:
+    """Return the identifier of the generation that ``name`` stands for, None where there is none or it is broken."""
+    try:
+        return find(name).prefix.name
+    except ProvisionError:
+        return None
 
 
 def exists(name: str) -> bool:
     """Say whether anything is called ``name``, whole or broken."""
-    link = paths.envs_dir() / name
+    link = link_of(name)
     return link.is_symlink() or link.exists()
+
+
+def broken() -> list[str]:
+    """Return the names whose environment cannot be read."""
+    folder = paths.envs_dir()
+    links = [link.name for link in sorted(folder.iterdir()) if link.is_symlink()] if folder.is_dir() else []
+    readable = {environment.name for environment in all_environments()}
+    return [name for name in links if name not in readable]
 
 
 def all_environments() -> list[Environment]:
@@ -100,10 +130,11 @@ class Generation:
         return self.prefix.name
 
     def commit(self, manifest: Manifest) -> Environment:
-        """Write the manifest, switch the name to this generation, and return the environment."""
+        """Write the manifest with the name's link, switch that to this generation, and return the environment."""
+        manifest = replace(manifest, link=str(link_of(self.name)))
         write_manifest(self.prefix, manifest)
         _owner_path(self.prefix).unlink(missing_ok=True)
-        paths.replace_symlink(paths.envs_dir() / self.name, self.prefix)
+        paths.replace_symlink(link_of(self.name), self.prefix)
         self.committed = True
         return Environment(self.name, self.prefix, manifest)
 
@@ -114,7 +145,9 @@ def new_generation(name: str) -> Iterator[Generation]:
     generation = Generation(name, paths.generations_dir() / secrets.token_hex(4))
     try:
         (generation.prefix / FOLDER).mkdir(parents=True)
-        paths.write_atomic(_owner_path(generation.prefix), json.dumps({"pid": os.getpid(), "started": _started(os.getpid())}))
+        paths.write_atomic(
+            _owner_path(generation.prefix), json.dumps({"pid": os.getpid(), "started": _started(os.getpid()), **_here()})
+        )
         yield generation
     finally:
         if not generation.committed:
@@ -141,24 +174,41 @@ def delete_prefix(prefix: Path) -> None:
 
 
 def users(prefix: Path) -> list[int]:
-    """Return the process ids of live processes that run from ``prefix`` (as far as they are visible to us)."""
+    """Return the process ids of live processes that run from ``prefix`` (as far as they are visible to us).
+
+    They do where their program or a library lies in it, or where they are a Python for which it is the active environment: the program of a
+    virtual environment's Python is the host's.
+    """
     import psutil
 
-    marks = f"{prefix}/"
+    names = {str(prefix), str(prefix.resolve())}
+    marks = tuple(f"{name}/" for name in names)
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             words = [*process.cmdline()[:1], process.exe()]
-            if any(word.startswith(marks) for word in words) or marks in Path(f"/proc/{process.pid}/maps").read_text():
+            maps = Path(f"/proc/{process.pid}/maps").read_text()
+            runs = any(word.startswith(marks) for word in words) or any(mark in maps for mark in marks)
+            if runs or (process.pid not in ours and _is_python(words) and names & _active(process.environ())):
                 found.append(process.pid)
     return found
 
 
+def _is_python(words: list[str]) -> bool:
+    return any(Path(word).name.startswith("python") for word in words)
+
+
+def _active(environ: dict[str, str]) -> set[str]:
+    return {environ.get(variable, "") for variable in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+
+
 def remove(name: str) -> None:
-    """Remove an environment and its previous generation. Raise `Busy` when processes run from it."""
+    """Remove an environment, whole or broken, with all its generations. Raise `Busy` when processes run from one."""
     with held(name):
-        environment = find(name)
-        prefixes = [environment.prefix, *_previous(environment)]
+        if not exists(name):
+            find(name)  # says which there are
+        prefixes = _generations(name)
         for prefix in prefixes:
             if pids := users(prefix):
                 raise Busy(
@@ -166,21 +216,36 @@ def remove(name: str) -> None:
                     hints=[f"end it first: kill {' '.join(map(str, pids))}"],
                     code="in-use",
                 )
-        (paths.envs_dir() / name).unlink()
+        link_of(name).unlink()
+        for prefix in prefixes:  # first all manifests: what a kill leaves is then swept
+            with suppress(OSError):
+                manifest_path(prefix).unlink()
         for prefix in prefixes:
             delete_prefix(prefix)
 
 
 def prune(environment: Environment) -> None:
-    """Delete generations of this name older than the previous one, except those with live processes."""
+    """Delete generations of this environment older than the previous one, except those with live processes."""
     keep = {environment.prefix, *_previous(environment)}
-    folder = paths.generations_dir()
-    for prefix in folder.iterdir() if folder.is_dir() else []:
-        if prefix in keep:
-            continue
+    for prefix in _generations(environment.name):
+        if prefix not in keep and not users(prefix):
+            delete_prefix(prefix)
+
+
+def _generations(name: str) -> list[Path]:
+    """Return the prefixes of ``name``: what its link stands for, what that replaced, and all others that were made under this link."""
+    folder, link = paths.generations_dir(), link_of(name)
+    found: dict[Path, None] = {}
+    target = link.resolve()
+    if target.parent == folder.resolve() and target.is_dir():
+        found[folder / target.name] = None
+    with suppress(ProvisionError):
+        found |= dict.fromkeys(_previous(find(name)))
+    for prefix in sorted(folder.iterdir()) if folder.is_dir() else []:
         with suppress(ProvisionError):
-            if read_manifest(prefix).name == environment.name and not users(prefix):
-                delete_prefix(prefix)
+            if read_manifest(prefix).link == str(link):
+                found[prefix] = None
+    return list(found)
 
 
 def rollback(name: str) -> Environment:
@@ -193,7 +258,7 @@ def rollback(name: str) -> Environment:
                 f"{name!r} has no previous generation", hints=["`provision list` shows the environments"], code="no-previous"
             )
         manifest = read_manifest(previous[0])
-        paths.replace_symlink(paths.envs_dir() / name, previous[0])
+        paths.replace_symlink(link_of(name), previous[0])
         return Environment(name, previous[0], manifest)
 
 
@@ -207,14 +272,33 @@ def _owner_path(prefix: Path) -> Path:
 
 
 def _owner_lives(prefix: Path) -> bool:
-    """Say whether the process that makes ``prefix`` still runs; a prefix a few seconds old counts as owned."""
+    """Say whether the process that makes ``prefix`` still runs; a prefix a few seconds old counts as owned.
+
+    On another host or in another container, which may share the folder, nobody here can tell: there it counts as alive for a day.
+    """
     try:
         owner = json.loads(_owner_path(prefix).read_text())
+        age = time.time() - _owner_path(prefix).stat().st_mtime
     except (OSError, ValueError):
         with suppress(OSError):
             return time.time() - prefix.stat().st_mtime < 10
         return False
+    if any(owner.get(key, value) != value for key, value in _here().items()):
+        return age < FOREIGN_SECONDS
     return bool(_started(int(owner["pid"])) == owner["started"])
+
+
+FOREIGN_SECONDS = 86_400.0
+"""How long a half-made generation of another host's is left alone; making one takes an hour at most."""
+
+
+def _here() -> dict[str, str]:
+    """Return what tells this kernel and this space of process ids from others."""
+    found = {"host": platform.node()}
+    with suppress(OSError):
+        found["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        found["processes"] = str(Path("/proc/self/ns/pid").readlink())
+    return found
 
 
 def _started(pid: int) -> str | None:

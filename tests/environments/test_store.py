@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,7 +12,7 @@ import pytest
 
 from provisioner import paths
 from provisioner.environments import store
-from provisioner.environments.manifest import Manifest, read_manifest
+from provisioner.environments.manifest import Manifest, manifest_path, read_manifest
 from provisioner.errors import Busy, UsageError
 from provisioner.machine.facts import Machine
 from provisioner.planning.values import Plan, Route
@@ -143,3 +146,83 @@ def test_a_name_that_another_process_works_on_is_refused_at_once() -> None:
     assert caught.value.exit_code == 8
     with store.held("env"):
         pass
+
+
+def test_replacing_leaves_the_environment_of_the_same_name_in_another_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PROVISION_ENVS_DIR", str(tmp_path / "a"))
+    theirs = make("env")
+    monkeypatch.setenv("PROVISION_ENVS_DIR", str(tmp_path / "b"))
+    first = make("env")
+    second = make("env", first.prefix.name)
+    store.prune(make("env", second.prefix.name))
+    store.remove("env")
+    assert [prefix.name for prefix in paths.generations_dir().iterdir()] == [theirs.prefix.name]
+    monkeypatch.setenv("PROVISION_ENVS_DIR", str(tmp_path / "a"))
+    assert store.find("env") == theirs
+
+
+def test_removing_after_a_rollback_takes_the_newer_generation_too() -> None:
+    first = make("env")
+    make("env", first.prefix.name)
+    store.rollback("env")
+    store.remove("env")
+    assert list(paths.generations_dir().iterdir()) == []
+
+
+def test_what_a_removal_that_was_killed_leaves_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make("env")
+    second = make("env", first.prefix.name)
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "delete_prefix", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.remove("env")
+    old = time.time() - 60
+    for prefix in (first.prefix, second.prefix):
+        os.utime(prefix, (old, old))
+    assert set(store.sweep()) == {first.prefix, second.prefix}
+
+
+@pytest.mark.parametrize("fault", ["gone", "damaged"])
+def test_a_broken_environment_says_so_and_can_be_removed_and_replaced(fault: str) -> None:
+    environment = make("env")
+    if fault == "gone":
+        shutil.rmtree(environment.prefix)
+    else:
+        manifest_path(environment.prefix).write_text("{")
+    assert (store.broken(), store.all_environments(), store.current("env")) == (["env"], [], None)
+    with pytest.raises(UsageError, match="is broken") as caught:
+        store.find("env")
+    assert any("provision remove env" in hint for hint in caught.value.hints)
+    store.remove("env")
+    assert not store.exists("env")
+    assert not environment.prefix.exists()
+
+
+def test_what_another_host_or_container_makes_is_left_alone_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    with store.new_generation("env") as generation:
+        owner = generation.prefix / ".provision" / "owner.json"
+        facts = json.loads(owner.read_text())
+        owner.write_text(json.dumps({**facts, "host": "elsewhere", "pid": 2**22 + 1}))
+        assert store.sweep() == []
+        old = time.time() - store.FOREIGN_SECONDS - 1
+        os.utime(owner, (old, old))
+        assert store.sweep() == [generation.prefix]
+
+
+@pytest.mark.subprocess
+def test_a_python_of_the_host_that_runs_for_the_environment_uses_it() -> None:
+    environment = make("env")
+    code = "import time; print('up', flush=True); time.sleep(60)"
+    env = {**os.environ, "VIRTUAL_ENV": str(environment.prefix)}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert store.users(environment.prefix) == [child.pid]
+        child.kill()
+    assert store.users(environment.prefix) == []
