@@ -292,7 +292,7 @@ def _transfer(url: str, partial: Path, task: progress.Task) -> None:
 
 def _continue_transfer(url: str, partial: Path, task: progress.Task) -> None:
     done = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={done}-"} if done else {}
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}
     with _response(url, headers, READ_SECONDS, stream=True, accept=(200, 206, 416)) as response:
         if response.status_code == 416:  # all of it is here already, or it shrank: the hash decides
             return
@@ -301,6 +301,9 @@ def _continue_transfer(url: str, partial: Path, task: progress.Task) -> None:
             task.set_total(int(length) + (done if appending else 0))
         if appending:
             task.advance(done)
+        response.raw.headers.pop(
+            "Content-Encoding", None
+        )  # nothing was asked to be packed: it tells what the file is (Apache's x-gzip)
         with partial.open("ab" if appending else "wb") as file:
             for block in response.iter_content(BLOCK):
                 file.write(block)

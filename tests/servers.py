@@ -21,7 +21,8 @@ TYPES = {"index.html": "text/html", "index.json": "application/vnd.pypi.simple.v
 class FileServer(ThreadingHTTPServer):
     """Serves ``root``; ``requests`` lists (method, path, range header), ``broken_after`` cuts each answer short once.
 
-    With ``ranges`` off it sends whole files whatever is asked; ``sent`` counts the bytes of all bodies.
+    With ``ranges`` off it sends whole files whatever is asked; ``sent`` counts the bytes of all bodies; ``encoding`` is the Content-Encoding
+    that it gives every file, as Apache does for ``.gz``.
     """
 
     daemon_threads = True
@@ -33,6 +34,7 @@ class FileServer(ThreadingHTTPServer):
         self.broken_after: int | None = None
         self.password: str | None = None
         self.ranges = True
+        self.encoding: str | None = None
         self.sent = 0
 
     @property
@@ -79,6 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
         block = data[start:end]
         self.server.sent += len(block) if body else 0
         self.send_header("Content-Length", str(len(block)))
+        if self.server.encoding:
+            self.send_header("Content-Encoding", self.server.encoding)
         self.end_headers()
         if not body:
             return

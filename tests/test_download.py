@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,17 @@ def test_a_broken_transfer_continues_where_it_stopped(tmp_path: Path, monkeypatc
     assert (server.requests[1][2] or "").startswith("bytes=")
     assert server.requests[1][2] != "bytes=0-"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip"])
+def test_an_archive_that_the_server_calls_encoded_stays_packed(tmp_path: Path, encoding: str) -> None:
+    packed = gzip.compress(DATA)
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served/file.tar.gz").write_bytes(packed)
+    with serve(tmp_path / "served") as server:
+        server.encoding = encoding
+        path = download.fetch(f"{server.url}/file.tar.gz", tmp_path / "out", sha256=hashlib.sha256(packed).hexdigest())
+    assert path.read_bytes() == packed
 
 
 def test_of_several_that_want_one_file_at_once_one_fetches_it(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shlex
 import shutil
 import sys
 
@@ -38,4 +40,12 @@ def command(observe: bool, name: str, words: tuple[str, ...], output: Output, of
 
         changed |= observed.variables(changed)
     sys.stdout.flush()
-    os.execve(program, argv, changed)
+    try:
+        os.execve(program, argv, changed)
+    except OSError as error:
+        raise UsageError(
+            f"{program} cannot be run: {error.strerror}",
+            why="a script without a first line `#!…` is no program" if error.errno == errno.ENOEXEC else None,
+            hints=[f"name what runs it: provision run {name} bash {shlex.quote(words[0])}"],
+            code="no-command",
+        ) from error

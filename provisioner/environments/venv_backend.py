@@ -38,7 +38,9 @@ def choose_python(machine: Machine, version: str) -> PythonInstall:
 
 def make_venv(prefix: Path, python: Path, settings: IndexSettings) -> None:
     """Make an empty virtual environment in ``prefix`` (which may already hold our manifest folder)."""
-    result = run_uv(["venv", "--allow-existing", "--python", python, "--no-config", prefix], settings=settings, timeout=120)
+    result = run_uv(
+        ["venv", "--allow-existing", "--python", python, "--no-config", prefix], settings=settings, timeout=120, environ=_cache()
+    )
     if not result.ok:
         raise BuildFailed(
             f"cannot make a virtual environment with {python}",
@@ -80,7 +82,7 @@ def _install(where: Sequence[str | Path], packages: Sequence[LockedPackage], set
                 task.advance()
 
         words: list[str | Path] = ["pip", "install", *where, "--no-deps", "-r", listing, *settings.options()]
-        result = run_uv(words, settings=settings, on_line=follow, environ={"UV_CACHE_DIR": str(paths.cache_dir() / "uv")})
+        result = run_uv(words, settings=settings, on_line=follow, environ=_cache())
     if not result.ok:
         raise _install_error(result.err.strip(), timed_out=result.timed_out)
 
@@ -89,9 +91,15 @@ def install_wheel(python: Path, wheel: Path, settings: IndexSettings) -> None:
     """Install one local wheel beside ``python`` without its dependencies (the lock has them), replacing another version."""
     options = ["--no-deps", "--no-index", "--reinstall"]
     words: list[str | Path] = ["pip", "install", "--python", python, *options, wheel]
-    result = run_uv(words, settings=settings, timeout=600)
+    environ = {**_cache(), "UV_REQUIRE_HASHES": "false"}  # the file is here, and its hash was checked
+    result = run_uv(words, settings=settings, timeout=600, environ=environ)
     if not result.ok:
         raise _install_error(result.err.strip(), timed_out=result.timed_out)
+
+
+def _cache() -> dict[str, str]:
+    """Return the variable that keeps uv's files where all of this tool's caches are."""
+    return {"UV_CACHE_DIR": str(paths.cache_dir() / "uv")}
 
 
 def pylock(packages: Sequence[LockedPackage]) -> str:
