@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from provisioner.machine.facts import Driver, HostCompiler, Machine
-from provisioner.planning.judging import Judgement, would_plan
+from provisioner.planning.judging import Judgement, judge_all, would_plan
 from provisioner.planning.refusals import VOLTA, driver_hint
 from provisioner.planning.values import BuildChoice, Request
 
@@ -59,10 +59,33 @@ def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Ju
     here = judgement.situation
     asked = [code for code in EASIEST_FIRST if code in counts and (code in CHANGES or code == "driver-too-old")]
     enough = [code for code in asked if would_plan(*_changed(machine, request, code), catalog)]
-    for code in enough or asked:
+    for code in enough or _together(machine, request, catalog, judgement) or asked:
         yield driver_hint(here) if code == "driver-too-old" else CHANGES[code]
     yield from _options(machine, request, catalog, counts)
     yield from _other_paths(here, counts)
+
+
+def _together(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement) -> list[str]:
+    """Return changes that lead to a plan together, where a rejection shows only once another is out of the way; empty where none do."""
+    needed: list[str] = []
+    while not judgement.accepted:
+        seen = {code for _, (code, _) in judgement.rejected} - set(needed)
+        code = next((code for code in EASIEST_FIRST if code in seen and (code in CHANGES or code == "driver-too-old")), None)
+        if code is None:
+            return []
+        needed.append(code)
+        judgement = judge_all(*_after(machine, request, needed), catalog)
+    for code in tuple(needed):
+        rest = [other for other in needed if other != code]
+        if would_plan(*_after(machine, request, rest), catalog):
+            needed = rest
+    return needed
+
+
+def _after(machine: Machine, request: Request, codes: Sequence[str]) -> tuple[Machine, Request]:
+    for code in codes:
+        machine, request = _changed(machine, request, code)
+    return machine, request
 
 
 def _changed(machine: Machine, request: Request, code: str) -> tuple[Machine, Request]:

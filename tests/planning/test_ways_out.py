@@ -6,6 +6,8 @@ import random
 import re
 from dataclasses import replace
 
+import pytest
+
 from provisioner.errors import NoRoute, SourceUnreachable
 from provisioner.machine.facts import Machine
 from provisioner.planning.catalog import Catalog, load_catalog
@@ -74,3 +76,13 @@ def test_where_no_wish_is_to_blame_the_refusal_says_what_is() -> None:
     assert error is not None
     assert error.hints[0] == "without these versions it would be refused as well; for that:"
     assert any("newer glibc" in hint for hint in error.hints)
+
+
+def test_what_must_change_together_is_said_at_once() -> None:
+    """The glibc is judged after the driver: alone neither change leads to a plan."""
+    catalog = load_catalog()
+    box = machine("NVIDIA GeForce RTX 5090=12.0", "550.54.14", "2.27")
+    with pytest.raises(NoRoute) as caught:
+        make_plan(box, Request(), catalog)
+    beginnings = [hint.partition(":")[0] for hint in caught.value.hints[:2]]
+    assert beginnings == ["update the driver", "use a system (or container) with a newer glibc"]
