@@ -261,12 +261,16 @@ def get_answer(
 
 
 def _copy_local(url: str, partial: Path, task: progress.Task) -> None:
+    import errno
     import shutil
 
     source = Path(unquote(urlsplit(url).path))
     try:
         shutil.copyfile(source, partial)
     except OSError as error:
+        if paths.refuses(error) and not (error.errno in (errno.EACCES, errno.EPERM) and error.filename == str(source)):
+            error.filename, error.filename2 = str(partial), None
+            raise
         raise SourceUnreachable(f"cannot read {source}: {error.strerror or error}") from error
     task.advance(partial.stat().st_size)
 

@@ -41,6 +41,18 @@ def test_an_archive_that_the_server_calls_encoded_stays_packed(tmp_path: Path, e
     assert path.read_bytes() == packed
 
 
+def test_a_full_disk_is_not_called_an_unreadable_source(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    partial = tmp_path / f".copy.{SHA256[:12]}.partial"
+    partial.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        download.fetch(source.as_uri(), tmp_path / "copy", sha256=SHA256)
+    assert caught.value.filename == str(partial)
+    with pytest.raises(SourceUnreachable, match="cannot read"):
+        download.fetch((tmp_path / "gone").as_uri(), tmp_path / "copy", sha256=SHA256)
+
+
 def test_of_several_that_want_one_file_at_once_one_fetches_it(tmp_path: Path) -> None:
     (tmp_path / "served").mkdir()
     (tmp_path / "served/file").write_bytes(DATA)

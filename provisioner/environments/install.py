@@ -103,7 +103,7 @@ def install(
     """
     site = site_packages(python)
     if plan.route is not Route.SHIM:  # the adapter needs nothing but torch
-        _check_needs(python, site)
+        _check_needs(python)
     target = target_of(plan, machine)
     lock = Lock(target.platform, lock_flash_attn(plan, target, settings))
     wheel = obtain_wheel(python, plan, machine, lock, settings, toolkit=toolkit, jobs=jobs)
@@ -129,9 +129,13 @@ def site_packages(python: Path) -> Path:
     return Path(result.out.strip())
 
 
-def _check_needs(python: Path, site: Path) -> None:
-    """Raise `UsageError` when what flash-attn imports is missing: it is not ours to add to somebody else's environment."""
-    if not (site / "einops").is_dir():
+def _check_needs(python: Path) -> None:
+    """Raise `UsageError` when what flash-attn imports is missing: it is not ours to add to somebody else's environment.
+
+    The interpreter is asked: a virtual environment may see its base's packages.
+    """
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('einops') is None)"
+    if not process.run([python, "-I", "-c", code], timeout=30).ok:
         raise UsageError(
             "flash-attn imports einops, which is not installed there",
             hints=[f"uv pip install --python {python} einops", f"{python} -m pip install einops"],
