@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -55,6 +55,7 @@ def side_by_side(
     """
     pool = ThreadPoolExecutor(workers)
     stopped = threading.Event()
+    errors: list[BaseException] = []
 
     def end() -> None:
         stopped.set()
@@ -65,14 +66,15 @@ def side_by_side(
             return
         try:
             function(item)
-        except BaseException:
+        except BaseException as error:
+            errors.append(error)  # before the others are told to stop, which is an error of theirs
             end()
-            raise
 
     try:
         futures = [pool.submit(contextvars.copy_context().run, work, item) for item in items]
-        for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-            future.result()
+        wait(futures)
+        if errors:
+            raise errors[0]
     except BaseException:
         end()
         raise

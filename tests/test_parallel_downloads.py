@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,21 @@ def test_an_error_is_raised_and_what_has_not_begun_does_not_begin() -> None:
     with pytest.raises(ValueError, match="0"):
         side_by_side(work, range(100), workers=1)
     assert begun == [0]
+
+
+def test_the_error_that_came_first_is_raised_and_not_that_of_another_which_was_stopped_for_it() -> None:
+    stopping, begun = threading.Event(), threading.Barrier(3)
+
+    def work(item: int) -> None:
+        begun.wait(10)
+        if item == 0:
+            raise IntegrityError("another file")
+        stopping.wait(10)
+        raise RuntimeError("stopped")
+
+    def stop() -> None:
+        stopping.set()
+        time.sleep(0.2)  # the others end first
+
+    with pytest.raises(IntegrityError, match="another file"):
+        side_by_side(work, range(3), workers=3, stop=stop)
