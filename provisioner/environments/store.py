@@ -188,11 +188,15 @@ def users(prefix: Path) -> list[int]:
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             words = [*process.cmdline()[:1], process.exe()]
-            maps = Path(f"/proc/{process.pid}/maps").read_text()
-            runs = any(word.startswith(marks) for word in words) or any(mark in maps for mark in marks)
+            runs = any(word.startswith(marks) for word in words) or _maps(process.pid, marks)
             if runs or (process.pid not in ours and _is_python(words) and names & _active(process.environ())):
                 found.append(process.pid)
     return found
+
+
+def _maps(pid: int, marks: tuple[str, ...]) -> bool:
+    text = Path(f"/proc/{pid}/maps").read_text()
+    return any(mark in text for mark in marks)
 
 
 def _is_python(words: list[str]) -> bool:

@@ -139,7 +139,7 @@ def _refuse_newer_driver(machine: Machine) -> None:
     if branch[0] > max(last):
         raise _no(
             "driver-too-new",
-            f"driver {machine.driver.version} does not see {given[0].name or f'a GPU of {given[0].capability.sm if given[0].capability else None}'}",
+            f"driver {machine.driver.version} does not see {given[0].name or 'this GPU'}",
             f"{max(last)} is the last driver branch for it",
             f"install a driver of branch {max(last)} or older",
         )
