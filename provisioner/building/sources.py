@@ -74,7 +74,8 @@ def fetch_tree(named: NamedTree, scratch: Path) -> tuple[Path, str]:
 
 def check_named(named: NamedTree) -> None:
     """Raise `UsageError` where ``named`` is neither there nor a URL with a hash."""
-    if Path(named.location).expanduser().exists():
+    local = Path(named.location).expanduser()
+    if local.is_dir() or local.is_file():
         return
     if urlsplit(named.location).scheme not in ("http", "https", "file"):
         raise UsageError(

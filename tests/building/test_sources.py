@@ -170,3 +170,9 @@ def test_a_full_disk_is_not_called_a_damaged_archive(tmp_path: Path, monkeypatch
         unpack(archive, tmp_path / "out")
     assert caught.value.filename == str(tmp_path / "out")
     assert list(tmp_path.iterdir()) == [archive]
+
+
+@pytest.mark.parametrize("location", ["/dev/null", "/there/is/none"])
+def test_what_is_neither_folder_nor_file_nor_url_is_no_source(location: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such source tree"):
+        fetch_tree(NamedTree(location), tmp_path)
