@@ -305,9 +305,8 @@ def _continue_transfer(url: str, partial: Path, task: progress.Task) -> None:
             task.set_total(int(length) + (done if appending else 0))
         if appending:
             task.advance(done)
-        response.raw.headers.pop(
-            "Content-Encoding", None
-        )  # nothing was asked to be packed: it tells what the file is (Apache's x-gzip)
+        # Nothing was asked to be packed: this header tells what the file is (Apache's x-gzip).
+        response.raw.headers.pop("Content-Encoding", None)
         with partial.open("ab" if appending else "wb") as file:
             for block in response.iter_content(BLOCK):
                 file.write(block)

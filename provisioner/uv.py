@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from provisioner import download, process
+from provisioner import download, paths, process
 from provisioner.indexes import IndexSettings
 
 SECONDS = 3600.0
@@ -28,8 +28,9 @@ def run_uv(
     on_line: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> process.Result:
-    """Run ``uv`` with the user's index settings' variables, without a project, config discovery or colours."""
-    env = {**os.environ, **settings.environment, "NO_COLOR": "1", "UV_NO_PROGRESS": "1", **(environ or {})}
+    """Run ``uv`` with the user's index settings' variables and a cache among this tool's, without a project, config discovery or colours."""
+    env = {**os.environ, **settings.environment, "NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
+    env |= {"UV_CACHE_DIR": str(paths.cache_dir() / "uv"), **(environ or {})}
     env.pop("VIRTUAL_ENV", None)
     words: list[str | os.PathLike[str]] = [uv_program(), *arguments]
     if download.offline.get():

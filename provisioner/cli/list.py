@@ -24,15 +24,15 @@ def command(output: Output, offline: bool, yes: bool) -> None:
     from provisioner import paths
     from provisioner.environments import store
 
-    environments = store.all_environments()
+    environments, broken = store.survey()
     if output.as_json:
         rows = [
             {"name": item.name, "prefix": str(item.prefix), "python": str(item.python), "manifest": to_builtins(item.manifest)}
             for item in environments
         ]
-        output.document(environments=rows, broken=store.broken())
+        output.document(environments=rows, broken=broken)
         return
-    for name in store.broken():
+    for name in broken:
         output.say(f"{name} is broken: provision create {name} --replace, or provision remove {name}")
     if not environments:
         output.say(f"no environments in {paths.envs_dir()}; make one: provision create unsloth_env")

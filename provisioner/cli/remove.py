@@ -19,9 +19,7 @@ def command(name: str, output: Output, offline: bool, yes: bool) -> None:
     from provisioner.environments.names import check_name
     from provisioner.errors import UsageError
 
-    if not store.exists(check_name(name)):
-        store.find(name)  # says which there are
-    prefix = store.link_of(name).resolve()
+    prefix = store.existing_link(check_name(name)).resolve()
     if not yes:
         if sys.stdin is None or not sys.stdin.isatty():
             raise UsageError(

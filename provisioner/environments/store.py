@@ -43,14 +43,7 @@ def link_of(name: str) -> Path:
 
 def find(name: str) -> Environment:
     """Return the environment called ``name``. Raise `UsageError` naming the ones there are, and for one that is broken what helps."""
-    link = link_of(name)
-    if not link.is_symlink() and not link.exists():
-        known = [environment.name for environment in all_environments()]
-        hints = [f"there is: {', '.join(known)}"] if known else []
-        raise UsageError(
-            f"there is no environment {name!r}", hints=[*hints, f"make it: provision create {name}"], code="no-environment"
-        )
-    prefix = link.resolve()
+    prefix = existing_link(name).resolve()
     try:
         return Environment(name, prefix, read_manifest(prefix))
     except ProvisionError as error:
@@ -60,6 +53,17 @@ def find(name: str) -> Environment:
             hints=[f"make it anew: provision create {name} --replace", f"or remove what is left: provision remove {name}"],
             code="broken-environment",
         ) from error
+
+
+def existing_link(name: str) -> Path:
+    """Return a name's link, whether what it stands for is whole or broken. Raise `UsageError` naming the environments there are."""
+    if not exists(name):
+        known = [environment.name for environment in all_environments()]
+        hints = [f"there is: {', '.join(known)}"] if known else []
+        raise UsageError(
+            f"there is no environment {name!r}", hints=[*hints, f"make it: provision create {name}"], code="no-environment"
+        )
+    return link_of(name)
 
 
 def current(name: str) -> str | None:
@@ -76,23 +80,24 @@ def exists(name: str) -> bool:
     return link.is_symlink() or link.exists()
 
 
-def broken() -> list[str]:
-    """Return the names whose environment cannot be read."""
+def survey() -> tuple[list[Environment], list[str]]:
+    """Return the environments by name, and the names of those that cannot be read."""
+    found, broken = [], []
     folder = paths.envs_dir()
-    links = [link.name for link in sorted(folder.iterdir()) if link.is_symlink()] if folder.is_dir() else []
-    readable = {environment.name for environment in all_environments()}
-    return [name for name in links if name not in readable]
+    for link in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not link.is_symlink():
+            continue
+        prefix = link.resolve()
+        try:
+            found.append(Environment(link.name, prefix, read_manifest(prefix)))
+        except ProvisionError:
+            broken.append(link.name)
+    return found, broken
 
 
 def all_environments() -> list[Environment]:
     """Return the readable environments, by name."""
-    found = []
-    folder = paths.envs_dir()
-    for link in sorted(folder.iterdir()) if folder.is_dir() else []:
-        with suppress(ProvisionError):
-            if link.is_symlink():
-                found.append(Environment(link.name, link.resolve(), read_manifest(link.resolve())))
-    return found
+    return survey()[0]
 
 
 @contextmanager
@@ -210,8 +215,7 @@ def _active(environ: dict[str, str]) -> set[str]:
 def remove(name: str) -> None:
     """Remove an environment, whole or broken, with all its generations. Raise `Busy` when processes run from one."""
     with held(name):
-        if not exists(name):
-            find(name)  # says which there are
+        link = existing_link(name)
         prefixes = _generations(name)
         for prefix in prefixes:
             if pids := users(prefix):
@@ -220,7 +224,7 @@ def remove(name: str) -> None:
                     hints=[f"end it first: kill {' '.join(map(str, pids))}"],
                     code="in-use",
                 )
-        link_of(name).unlink()
+        link.unlink()
         for prefix in prefixes:  # first all manifests: what a kill leaves is then swept
             with suppress(OSError):
                 manifest_path(prefix).unlink()

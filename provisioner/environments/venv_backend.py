@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from provisioner import download, paths, progress
+from provisioner import download, progress
 from provisioner.errors import BuildFailed, IntegrityError, NoRoute, ProvisionError, SourceUnreachable, full_disk
 from provisioner.indexes import IndexSettings
 from provisioner.locking.values import LockedPackage
@@ -38,9 +38,7 @@ def choose_python(machine: Machine, version: str) -> PythonInstall:
 
 def make_venv(prefix: Path, python: Path, settings: IndexSettings) -> None:
     """Make an empty virtual environment in ``prefix`` (which may already hold our manifest folder)."""
-    result = run_uv(
-        ["venv", "--allow-existing", "--python", python, "--no-config", prefix], settings=settings, timeout=120, environ=_cache()
-    )
+    result = run_uv(["venv", "--allow-existing", "--python", python, "--no-config", prefix], settings=settings, timeout=120)
     if not result.ok:
         raise BuildFailed(
             f"cannot make a virtual environment with {python}",
@@ -82,7 +80,7 @@ def _install(where: Sequence[str | Path], packages: Sequence[LockedPackage], set
                 task.advance()
 
         words: list[str | Path] = ["pip", "install", *where, "--no-deps", "-r", listing, *settings.options()]
-        result = run_uv(words, settings=settings, on_line=follow, environ=_cache())
+        result = run_uv(words, settings=settings, on_line=follow)
     if not result.ok:
         raise _install_error(result.err.strip(), timed_out=result.timed_out)
 
@@ -91,15 +89,10 @@ def install_wheel(python: Path, wheel: Path, settings: IndexSettings) -> None:
     """Install one local wheel beside ``python`` without its dependencies (the lock has them), replacing another version."""
     options = ["--no-deps", "--no-index", "--reinstall"]
     words: list[str | Path] = ["pip", "install", "--python", python, *options, wheel]
-    environ = {**_cache(), "UV_REQUIRE_HASHES": "false"}  # the file is here, and its hash was checked
+    environ = {"UV_REQUIRE_HASHES": "false"}  # the file is here, and its hash was checked
     result = run_uv(words, settings=settings, timeout=600, environ=environ)
     if not result.ok:
         raise _install_error(result.err.strip(), timed_out=result.timed_out)
-
-
-def _cache() -> dict[str, str]:
-    """Return the variable that keeps uv's files where all of this tool's caches are."""
-    return {"UV_CACHE_DIR": str(paths.cache_dir() / "uv")}
 
 
 def pylock(packages: Sequence[LockedPackage]) -> str:

@@ -160,8 +160,7 @@ def _options(question: Question) -> list[str]:
 
 
 def _compile(words: Sequence[str | os.PathLike[str]], question: Question) -> process.Result:
-    cache = {"UV_CACHE_DIR": str(paths.cache_dir() / "uv")}
-    return run_uv(["pip", "compile", *words], settings=question.settings, timeout=RESOLVE_SECONDS, environ=cache)
+    return run_uv(["pip", "compile", *words], settings=question.settings, timeout=RESOLVE_SECONDS)
 
 
 def _write_project(folder: Path, question: Question) -> Path:

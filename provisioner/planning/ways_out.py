@@ -57,7 +57,7 @@ EASIEST_FIRST = (
 def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement, counts: Counter[str]) -> Iterator[str]:
     """Yield what would have to change, the easiest first: changes that suffice alone, else all that are needed; options only where they help."""
     here = judgement.situation
-    asked = [code for code in EASIEST_FIRST if code in counts and (code in CHANGES or code == "driver-too-old")]
+    asked = [code for code in EASIEST_FIRST if code in counts and _is_changeable(code)]
     enough = [code for code in asked if would_plan(*_changed(machine, request, code), catalog)]
     for code in enough or _together(machine, request, catalog, judgement) or asked:
         yield driver_hint(here) if code == "driver-too-old" else CHANGES[code]
@@ -65,12 +65,16 @@ def ways_out(machine: Machine, request: Request, catalog: Catalog, judgement: Ju
     yield from _other_paths(here, counts)
 
 
+def _is_changeable(code: str) -> bool:
+    return code in CHANGES or code == "driver-too-old"  # the driver's text depends on the GPUs
+
+
 def _together(machine: Machine, request: Request, catalog: Catalog, judgement: Judgement) -> list[str]:
     """Return changes that lead to a plan together, where a rejection shows only once another is out of the way; empty where none do."""
     needed: list[str] = []
     while not judgement.accepted:
         seen = {code for _, (code, _) in judgement.rejected} - set(needed)
-        code = next((code for code in EASIEST_FIRST if code in seen and (code in CHANGES or code == "driver-too-old")), None)
+        code = next((code for code in EASIEST_FIRST if code in seen and _is_changeable(code)), None)
         if code is None:
             return []
         needed.append(code)

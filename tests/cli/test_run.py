@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +14,8 @@ from tests.environments.test_store import make
 pytestmark = pytest.mark.subprocess
 
 
-def provision(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "provisioner", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ), **options)  # type: ignore[call-overload, no-any-return]
+def provision(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "provisioner", *words], capture_output=True, text=True, timeout=60)
 
 
 def test_a_script_without_a_first_line_is_refused_with_what_runs_it(tmp_path: Path) -> None:

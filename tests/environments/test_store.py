@@ -195,7 +195,7 @@ def test_a_broken_environment_says_so_and_can_be_removed_and_replaced(fault: str
         shutil.rmtree(environment.prefix)
     else:
         manifest_path(environment.prefix).write_text("{")
-    assert (store.broken(), store.all_environments(), store.current("env")) == (["env"], [], None)
+    assert (store.survey(), store.current("env")) == (([], ["env"]), None)
     with pytest.raises(UsageError, match="is broken") as caught:
         store.find("env")
     assert any("provision remove env" in hint for hint in caught.value.hints)
@@ -204,7 +204,7 @@ def test_a_broken_environment_says_so_and_can_be_removed_and_replaced(fault: str
     assert not environment.prefix.exists()
 
 
-def test_what_another_host_or_container_makes_is_left_alone_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_host_or_container_makes_is_left_alone_for_a_day() -> None:
     with store.new_generation("env") as generation:
         owner = generation.prefix / ".provision" / "owner.json"
         facts = json.loads(owner.read_text())

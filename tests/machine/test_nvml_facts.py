@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from provisioner.machine.facts import Machine
@@ -38,7 +36,7 @@ class Answering(LiveSystem):
     ],
 )
 def test_gpus_that_a_job_may_not_open_are_others_where_it_has_some(
-    devices: tuple[NvmlDevice, ...], gpus: int, faults: list[str], tmp_path: Path
+    devices: tuple[NvmlDevice, ...], gpus: int, faults: list[str]
 ) -> None:
     found = facts(Answering(*devices), Machine())
     assert (len(found.gpus), [fault.code for fault in found.faults]) == (gpus, faults)

@@ -26,13 +26,12 @@ def _shadowed(inventory: Inventory) -> Iterator[Candidate]:
     """A pip torch brings its libraries along (torch/lib, nvidia/*/lib): any other file with such a name was put before them."""
     loaded = [str(path) for path in (inventory.torch or {}).get("libraries", ())]
     homes = {copy.location for copies in inventory.packages.values() for copy in copies}
-    folders = {
-        f"{folder.rstrip('/')}/" for folder in (os.path.realpath(inventory.python.prefix), inventory.python.prefix, *homes)
-    }
+    own = (os.path.realpath(inventory.python.prefix), inventory.python.prefix, *homes)
+    folders = tuple(f"{folder.rstrip('/')}/" for folder in own)
     foreign = [
         path
         for path in loaded
-        if not path.startswith(tuple(folders))
+        if not path.startswith(folders)
         and (name := _SONAME.search(path))
         and name[1] != "libcuda"
         and not any(_is_link_to(path, Path(home)) for home in homes)

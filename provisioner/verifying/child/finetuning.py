@@ -10,6 +10,7 @@ import gc
 import os
 from typing import Any
 
+from provisioner.verifying.child.imports import import_module
 from provisioner.verifying.child.protocol import Reporter
 
 COMPILE_SWITCH = "UNSLOTH_COMPILE_DISABLE"
@@ -22,7 +23,7 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
     quick = job["mode"] == "quick"
     if quick:
         os.environ.setdefault(COMPILE_SWITCH, "1")
-    if reporter.check("import unsloth on this GPU", "import unsloth", lambda: {"detail": _import()})["status"] != "returned":
+    if reporter.check("import unsloth on this GPU", "import unsloth", lambda: import_module("unsloth"))["status"] != "returned":
         return
     gc.freeze()  # Unsloth collects nine times while it loads a model; each time over all that its import left: 0.4 s (H100, 2026-11-27)
     from provisioner.verifying.child.libraries import SKIPPED, ask_library
@@ -36,12 +37,6 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
         return
     body = functools.partial(train_with_unsloth, claimed_head_dim(job["expect"]))
     reporter.check("unsloth: training steps", "FastLanguageModel", body)
-
-
-def _import() -> str:
-    import unsloth
-
-    return str(unsloth.__version__)
 
 
 def ask_unsloth() -> str:
