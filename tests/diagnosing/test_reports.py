@@ -152,9 +152,7 @@ def _cause(findings: tuple[Finding, ...]) -> str | None:
 )
 def test_a_megabyte_of_anything_takes_at_most_a_few_seconds_of_a_busy_machine(unit: str) -> None:
     text = unit * (1_000_000 // len(unit))
-    started = time.process_time()
-    diagnose_report(text)
-    assert time.process_time() - started < 3
+    assert min(_seconds(text) for _ in range(2)) < 3
 
 
 def test_a_megabyte_of_a_real_build_log_takes_at_most_a_second() -> None:

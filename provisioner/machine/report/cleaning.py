@@ -15,6 +15,7 @@ _ROW_LIMIT = 300
 
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|\u241b\[[0-9;]*m")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\u200b-\u200f\u2028\u2029]")
+_BLANK_LINES = re.compile(r"\n{4,}")
 _SPACES = re.compile(r"[\u00a0\u2000-\u200a\u202f\u3000]")
 _FULL_WIDTH = {"：": ": ", "，": ", ", "；": "; "}
 _FULL_WIDTH_ASCII = re.compile(r"[\uff01-\uff5e]")
@@ -107,6 +108,7 @@ def clean(text: str) -> CleanText:
     if "\x1b" in text or "\u241b" in text:
         text = _ANSI.sub("", text)
     text = _CONTROL.sub("", text)
+    text = _BLANK_LINES.sub("\n\n\n", text)
     if not text.isascii():
         text = _SPACES.sub(" ", text)
         for wide, narrow in _FULL_WIDTH.items():  # six replacements take a twentieth of str.translate's time

@@ -16,8 +16,8 @@ from provisioner.machine.report.gpu_names import capability_of
 from provisioner.machine.report.torch_text import torch_claims
 from provisioner.machine.report.versions import DRIVER, VERSION, dotted_cuda
 
-LONGEST = 300
-"""Characters of the longest line that may be a label and its value."""
+SHORTEST, LONGEST = 8, 300
+"""Characters of the shortest and the longest line that may be a label and its value: ``nvcc=9.0`` is the shortest that says anything."""
 
 _GPU = re.compile(
     r"^\s*(?:[-*•+]\s+)?(?:\*\*)?(?:GPUs?(?:[ _](?:model|name|type|info|card|device))?|gpu\.name|Graphics [Cc]ard|Video [Cc]ard|显卡(?:型号)?|GPU ?型号|"
@@ -64,7 +64,7 @@ def read(report: CleanText) -> Iterator[Claim]:
     """Yield the claims of each labelled line, the devices last."""
     named = _Named()
     for number, line in enumerate(report.lines):
-        if len(line) > LONGEST:
+        if not SHORTEST <= len(line) <= LONGEST:
             continue
         for fact, pattern in _FACTS:
             if match := pattern.match(line):
