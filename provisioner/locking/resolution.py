@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from provisioner import download, paths, process
 from provisioner.compat import tomllib
-from provisioner.errors import NoRoute, SourceUnreachable, full_disk
+from provisioner.errors import NoRoute, SourceUnreachable, UsageError, full_disk
 from provisioner.indexes import IndexSettings, settings_files
 from provisioner.kept_answers import kept
 from provisioner.locking.wheel_choice import Target
@@ -188,6 +188,12 @@ _UNREACHABLE = re.compile(
 )
 _UNSOLVABLE = re.compile(r"no solution found|unsatisfiable|conflicting (?:urls|requirements)", re.IGNORECASE)
 _FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_SETTING = re.compile(
+    r"^error: (?:File not found: |Couldn't parse requirement in |Failed to parse environment variable |invalid value )",
+    re.MULTILINE,
+)
+"""uv 0.13's words for a variable or a constraints file of the user's that it cannot use (each tried, 2026-11-27)."""
+
 _FOREIGN_HINT = re.compile(
     r"^hint: .*(?:exclude-newer-package|--prerelease|--python-version|--no-build).*(?:\n(?!\n).*)*\n?", re.MULTILINE
 )
@@ -197,12 +203,19 @@ _HEADING = re.compile(r"\A(?:error|\W*): ?No solution found[^\n]*\n\s*(?:cause|c
 
 
 def _succeeded(result: process.Result, question: Question) -> None:
-    """Turn uv's message into ours: unsatisfiable with uv's reason (exit 3), or an index that gives no answer that serves (exit 4)."""
+    """Turn uv's message into ours: unsatisfiable with uv's reason (exit 3), an index that gives no answer that serves (4), or a setting (2)."""
     if result.ok:
         return
     said = (result.err or result.out).strip()
     if _FULL.search(said):
         raise full_disk(said, str(paths.cache_dir()))
+    if _SETTING.search(said):
+        raise UsageError(
+            "uv cannot use one of your settings",
+            why=said.removeprefix("error: ").partition("\n\n")[0],
+            hints=["correct it or unset it: `env | grep ^UV_` shows those of the environment"],
+            code="bad-setting",
+        )
     if download.offline.get() and not question.settings.no_index:
         raise SourceUnreachable(
             "what the package index says about these packages is not at hand, and --offline forbids asking it",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from provisioner import download, kept_answers
-from provisioner.errors import NoRoute, SourceUnreachable
+from provisioner.errors import NoRoute, SourceUnreachable, UsageError
 from provisioner.indexes import IndexSettings, flat_torch_index
 from provisioner.locking.pypi_part import Target, resolve
 from provisioner.locking.resolution import read_annotations
@@ -213,6 +213,27 @@ def test_offline_with_nothing_at_hand_says_so_and_blames_no_package(tmp_path: Pa
         finally:
             download.offline.reset(token)
     assert (caught.value.exit_code, caught.value.code) == (4, "offline")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("variable", "value", "shown"),
+    [
+        ("UV_CONSTRAINT", "/absent/constraints.txt", "/absent/constraints.txt"),
+        ("UV_OVERRIDE", "{tmp}/bad.txt", "bad.txt"),
+        ("UV_INDEX_STRATEGY", "best", "first-index"),
+        ("UV_HTTP_TIMEOUT", "soon", "UV_HTTP_TIMEOUT"),
+    ],
+)
+def test_a_setting_that_uv_cannot_use_is_no_index_that_does_not_answer(
+    variable: str, value: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.txt").write_text("tor ch===\n")
+    monkeypatch.setenv(variable, value.format(tmp=tmp_path))
+    with index(tmp_path, app_1_0=[]) as (_, settings), pytest.raises(UsageError) as caught:
+        resolve(["app"], TARGET, settings)
+    assert caught.value.code == "bad-setting"
+    assert shown in (caught.value.why or "")
 
 
 @pytest.mark.integration
