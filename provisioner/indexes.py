@@ -26,7 +26,8 @@ TORCH_INDEX_VARIABLE = "PROVISION_TORCH_INDEX"
 """Another place of all of PyTorch's indexes, as ``https://mirror.example/whl``; the lock then states its URLs."""
 
 JETSON_INDEX = "https://pypi.jetson-ai-lab.io"
-"""The community's index of builds for JetPack, one below it for each: ``…/jp6/cu126`` (its users' install lines, read 2026-11-25)."""
+"""The community's index of builds for JetPack, one below it for each: ``…/jp6/cu126`` (its users' install lines, read 2026-11-25;
+its former domain ended in ``.dev``: jetsonhacks/jetson-orin-setup#6)."""
 
 chosen_index: ContextVar[str | None] = ContextVar("chosen_index", default=None)
 """The package index of a chosen mirror (``--mirror``), which goes before what the user's files say."""

@@ -39,11 +39,6 @@ _ERROR_CONSTRUCTOR = rb"_ZN3c105ErrorC[12]ENS_14SourceLocationE(Ss|NSt7__cxx1112
 """c10::Error's constructor takes a std::string: its mangled name tells which of the two ABIs torch was built with."""
 
 
-def read_software(python: Path) -> Software:
-    """Return what is installed for the interpreter ``python``; a field is None where the package is not there."""
-    return software_of(LiveSystem(), str(python))
-
-
 def facts(system: System, known: Machine, python: str | None = None) -> Machine:
     """Return the software of ``python``, or of the interpreter that the user's shell would start."""
     chosen = python or default_python(system)

@@ -18,7 +18,6 @@ from provisioner.knowledge import (
     packages,
     tables,
     torch_builds,
-    torch_indexes,
     wheel_index,
 )
 
@@ -39,7 +38,6 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "mirrors": mirrors.mirrors,
     "torch_builds": torch_builds.builds,
     "torch_line_compatibility": torch_builds.line_compatibility,
-    "torch_indexes": torch_indexes.torch_indexes,
     "triton": packages.triton,
     "unsloth": packages.unsloth,
     "wheel_places": wheel_index.places,

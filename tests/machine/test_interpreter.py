@@ -7,7 +7,7 @@ import pytest
 
 from provisioner.errors import UsageError
 from provisioner.machine.facts import Machine
-from provisioner.machine.interpreter import existing_python, named_python, read_software
+from provisioner.machine.interpreter import existing_python, named_python, software_of
 from provisioner.machine.system import LiveSystem
 from provisioner.machine.toolkits import facts as toolkit_facts
 
@@ -50,7 +50,7 @@ def test_versions_are_read_without_importing_anything(tmp_path: Path) -> None:
         ("unsloth_zoo", "2026.10.1"),
     ):
         install(site, name, version)
-    software = read_software(python)
+    software = software_of(LiveSystem(), str(python))
     assert (software.python, software.torch, software.torch_cuda) == ("3.12.3", "2.5.1+cu124", "12.4")
     assert (software.flash_attn, software.unsloth, software.xformers) == ("2.7.4.post1", "2026.10.9", None)
 
@@ -75,29 +75,29 @@ def test_the_abi_is_that_of_the_library_else_that_of_the_release_else_unknown(
     python, site = environment(tmp_path)
     torch(site, version, "12.4", library)
     expected = abi if library or LiveSystem().kernel().machine == "x86_64" else None
-    assert read_software(python).torch_cxx11_abi is expected
+    assert software_of(LiveSystem(), str(python)).torch_cxx11_abi is expected
 
 
 def test_a_cpu_torch_has_no_cuda(tmp_path: Path) -> None:
     python, site = environment(tmp_path)
     torch(site, "2.13.0+cpu", None)
-    assert read_software(python).torch_cuda is None
+    assert software_of(LiveSystem(), str(python)).torch_cuda is None
 
 
 def test_what_pip_leaves_half_removed_is_not_installed(tmp_path: Path) -> None:
     python, site = environment(tmp_path)
     install(site, "~lash_attn", "2.8.3")
     (site / "flash_attn").mkdir()
-    assert read_software(python).flash_attn is None
+    assert software_of(LiveSystem(), str(python)).flash_attn is None
 
 
 def test_an_interpreter_that_is_not_there_has_no_software(tmp_path: Path) -> None:
-    software = read_software(tmp_path / "bin" / "python")
+    software = software_of(LiveSystem(), str(tmp_path / "bin" / "python"))
     assert (software.torch, software.flash_attn) == (None, None)
 
 
 def test_this_interpreter_is_read_as_it_calls_itself() -> None:
-    software = read_software(Path(sys.executable))
+    software = software_of(LiveSystem(), sys.executable)
     assert software.python is not None
     assert sys.version.startswith(software.python)
 
