@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import random
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -150,22 +151,27 @@ def _cause(findings: tuple[Finding, ...]) -> str | None:
 @pytest.mark.parametrize(
     "unit", ["a b\n", "\n", "GPU 0: x\n", "| a |\n", "  Killed", "C:\\a\\", "setup.py No module named 'torch'\n", '{"machine"']
 )
-def test_a_megabyte_of_anything_takes_at_most_a_few_seconds_of_a_busy_machine(unit: str) -> None:
-    text = unit * (1_000_000 // len(unit))
-    assert min(_seconds(text) for _ in range(2)) < 3
+def test_a_megabyte_of_anything_takes_a_few_times_what_splitting_it_into_words_takes(unit: str) -> None:
+    assert _times_splitting(unit * (1_000_000 // len(unit))) < 6
 
 
-def test_a_megabyte_of_a_real_build_log_takes_at_most_a_second() -> None:
+def test_a_megabyte_of_a_real_build_log_takes_a_few_times_what_splitting_it_into_words_takes() -> None:
+    """On two quiet cores of 2026-11-26 it was 0.6 s; a slow hour of the same machine takes twice that, for both."""
     texts = [text for text in _texts() if "nvcc" in text] or _texts()
-    text = "\n".join(texts * (1 + 1_000_000 // len("\n".join(texts))))[:1_000_000]
     diagnose_report(texts[0])
-    best = min(_seconds(text) for _ in range(3))
-    assert best <= 1.0
+    assert _times_splitting("\n".join(texts * (1 + 1_000_000 // len("\n".join(texts))))[:1_000_000]) < 4
 
 
-def _seconds(text: str) -> float:
+def _times_splitting(text: str) -> float:
+    """Return the CPU time of a diagnosis as a multiple of what ``shlex`` takes to split a megabyte of short words, the best of three each."""
+    words = "hello world\n" * (250_000 // 12)
+    pairs = [(_seconds(lambda: diagnose_report(text)), _seconds(lambda: list(shlex.shlex(words)))) for _ in range(3)]
+    return min(mine for mine, _ in pairs) / min(theirs * 4 for _, theirs in pairs)
+
+
+def _seconds(call: Callable[[], object]) -> float:
     started = time.process_time()
-    diagnose_report(text)
+    call()
     return time.process_time() - started
 
 
