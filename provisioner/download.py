@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from provisioner import paths, progress
 from provisioner.errors import IntegrityError, SourceUnreachable
+from provisioner.exclusive import exclusive
 
 if TYPE_CHECKING:
     import requests
@@ -131,7 +132,7 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, size: int | None
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{(sha256 or 'unhashed')[:12]}.partial")
-    with _alone(partial, target.name):
+    with exclusive(_lock_of(partial), f"fetching {target.name}"):
         if _is_there(target, sha256):
             return target
         return _fetch(mirrored(url), target, partial, sha256=sha256, size=size, label=label)
@@ -141,26 +142,10 @@ def _is_there(target: Path, sha256: str | None) -> bool:
     return sha256 is not None and target.is_file() and file_sha256(target) == sha256.lower()
 
 
-@contextmanager
-def _alone(partial: Path, what: str) -> Iterator[None]:
-    """Hold the right to write ``partial``; the kernel lets go of it when its holder dies."""
+def _lock_of(partial: Path) -> Path:
     import hashlib
 
-    from filelock import FileLock, Timeout
-
-    name = hashlib.sha256(str(partial.absolute()).encode()).hexdigest()[:16]
-    place = paths.cache_dir() / "locks" / f"{name}.lock"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress.note(f"another process is fetching {what}: waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    return paths.cache_dir() / "locks" / f"{hashlib.sha256(str(partial.absolute()).encode()).hexdigest()[:16]}.lock"
 
 
 def _fetch(url: str, target: Path, partial: Path, *, sha256: str | None, size: int | None, label: str | None) -> Path:

@@ -6,6 +6,7 @@ The exit codes are part of the command-line contract (README, "Exit codes"); one
 from __future__ import annotations
 
 import errno
+import re
 from typing import Any, ClassVar
 
 
@@ -115,6 +116,7 @@ class Busy(ProvisionError):
 EXIT_INTERRUPTED = 130
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_SAYS_FULL = re.compile("no space left|disk quota exceeded", re.IGNORECASE)
 _REFUSED = {
     errno.EACCES: "this user may not",
     errno.EPERM: "the system does not permit it",
@@ -127,6 +129,11 @@ _REFUSED = {
     errno.ELOOP: "symbolic links lead in a circle",
 }
 """What the system says about a place (errno.h) in a user's words."""
+
+
+def says_full(said: str) -> bool:
+    """Say whether a program failed because the disk, or the user's share of it, is full: strerror's words, which programs pass on."""
+    return _SAYS_FULL.search(said) is not None
 
 
 def full_disk(why: str, place: str = "") -> NoRoute:

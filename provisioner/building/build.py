@@ -29,6 +29,7 @@ from provisioner.building.toolchain import Toolchain, check, find_toolchain
 from provisioner.building.wheelhouse import Entry, Wheelhouse
 from provisioner.codec import to_json
 from provisioner.errors import BuildFailed
+from provisioner.exclusive import exclusive
 from provisioner.planning.values import KernelSelection
 
 
@@ -172,11 +173,9 @@ def build_dir(key: str) -> Path:
 @contextmanager
 def _working_in(prepared: Prepared) -> Iterator[Path]:
     """Yield the build directory, held against other processes of this machine; it is removed once all went well."""
-    from filelock import FileLock
-
     build = build_dir(prepared.digest)
     build.mkdir(parents=True, exist_ok=True)
-    with FileLock(build.with_suffix(".lock")):
+    with exclusive(build.with_suffix(".lock"), "compiling the same"):
         yield build
         shutil.rmtree(build, ignore_errors=True)
 

@@ -24,7 +24,7 @@ from provisioner import process, progress
 from provisioner.building import ccache, memory
 from provisioner.building.graph import Unit
 from provisioner.building.schedule import Jobs, wall_seconds
-from provisioner.errors import BuildFailed
+from provisioner.errors import BuildFailed, says_full
 
 if TYPE_CHECKING:
     import psutil
@@ -38,7 +38,6 @@ _FAILED_LINE = re.compile(r"FAILED: (?:\[code=\d+\] )?(?:obj|out)/(\S+?)(?:\.o)?
 _OUT_OF_MEMORY = re.compile(
     r"signal 9|\bKilled\b|Kill signal|bad_alloc|[Oo]ut of memory|Cannot allocate memory|virtual memory exhausted|code=137"
 )
-_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _STRAY = re.compile(r"NVCC_\w+|NINJA_STATUS|CPATH|\w+_INCLUDE_PATH")
 """Variables that nvcc, ninja and gcc obey ("Environment Variables Affecting GCC": CPATH counts before every ``-isystem``). The build key
 knows nothing of them, and the modules of computing centres set CPATH to another CUDA's headers."""
@@ -254,7 +253,7 @@ def _failures(out: str) -> dict[str, str]:
 def _judge(failures: dict[str, str], log: Path) -> None:
     """Raise `BuildFailed` unless every failure is a lack of memory."""
     for name, text in failures.items():
-        if _DISK_FULL.search(text):
+        if says_full(text):
             raise BuildFailed(
                 f"the disk is full while compiling {name}",
                 hints=[

@@ -17,6 +17,7 @@ from provisioner.building.archs import capability_of
 from provisioner.building.releases import Release
 from provisioner.building.target import Target
 from provisioner.errors import BuildFailed
+from provisioner.exclusive import exclusive
 
 WHEEL_PARTS = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt", "nvidia-cuda-cccl", "nvidia-cuda-runtime")
 """The wheels that make a compiler. All must be of one minor: an nvvm of 13.5 beside a ptxas of 13.0 fails with "Unsupported
@@ -81,10 +82,7 @@ def install_wheels(cuda: str, *, index_arguments: Sequence[str] = ()) -> Path:
     folder = paths.cache_dir() / "toolkits" / f"cuda-{'.'.join(cuda.split('.')[:2])}"
     if (folder / "cuda-home" / "bin" / "nvcc").exists():
         return folder / "cuda-home"
-    from filelock import FileLock
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with exclusive(folder.with_suffix(".lock"), f"installing the CUDA {cuda} compiler"):
         if not (folder / "cuda-home" / "bin" / "nvcc").exists():
             partial = folder.with_name(folder.name + ".partial")
             shutil.rmtree(partial, ignore_errors=True)

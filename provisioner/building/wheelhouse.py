@@ -9,13 +9,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner import download, paths, progress
+from provisioner import download, paths
 from provisioner.codec import read_json, to_json
-from provisioner.errors import Busy, UsageError
+from provisioner.errors import UsageError
+from provisioner.exclusive import exclusive
 
 LOCK_SECONDS = 24 * 3600.0
 """How long to wait for another process that builds the same wheel."""
@@ -92,26 +93,14 @@ class Wheelhouse:
     @contextmanager
     def _building(self, key: str) -> Iterator[None]:
         """Hold the right to build ``key``; wait while another process has it. Raise `Busy` after `LOCK_SECONDS`."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.root / f".{key[:16]}.lock")
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout:  # an OSError itself
-            progress.note("another process builds this wheel; waiting for it")
+        with ExitStack() as stack:
             try:
-                lock.acquire(timeout=LOCK_SECONDS)
-            except Timeout as error:
-                raise Busy(f"another process has been building this wheel for {LOCK_SECONDS / 3600:.0f} h") from error
-        except OSError as error:
-            raise UsageError(
-                f"the wheelhouse {self.root} cannot be written: {error.strerror or error}",
-                why="it does not hold this wheel yet, and what is built is stored there",
-                hints=["name another one: PROVISION_WHEELHOUSE=/a/folder/of/yours"],
-                code="wheelhouse-read-only",
-            ) from error
-        try:
+                stack.enter_context(exclusive(self.root / f".{key[:16]}.lock", "building this wheel", wait=LOCK_SECONDS))
+            except OSError as error:
+                raise UsageError(
+                    f"the wheelhouse {self.root} cannot be written: {error.strerror or error}",
+                    why="it does not hold this wheel yet, and what is built is stored there",
+                    hints=["name another one: PROVISION_WHEELHOUSE=/a/folder/of/yours"],
+                    code="wheelhouse-read-only",
+                ) from error
             yield
-        finally:
-            lock.release()

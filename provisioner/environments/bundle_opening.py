@@ -14,6 +14,7 @@ from provisioner import download, paths, progress
 from provisioner.environments.bundle import ANEW, MANIFEST, BundledFile, BundleManifest, is_archive, read_manifest_text
 from provisioner.environments.locked import Locked, read_locked
 from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable, UsageError
+from provisioner.exclusive import exclusive
 from provisioner.locking.targets import conda_platform
 from provisioner.machine.facts import Machine
 from provisioner.parallel_downloads import side_by_side
@@ -135,15 +136,12 @@ def _changed(file: BundledFile, why: str) -> IntegrityError:
 @contextmanager
 def _unpacked(archive: Path) -> Iterator[tuple[Path, BundleManifest]]:
     """Unpack an archive into the cache, each file checked on its way, and remove it afterwards; a killed run's files are used."""
-    import filelock
-
     is_archive(archive)
     home = paths.cache_dir() / "bundles"
-    home.mkdir(parents=True, exist_ok=True)
     with _damaged(archive), tarfile.open(archive, "r:") as bundle:
         members = {member.name: member for member in bundle.getmembers()}  # reads every header: a cut archive shows here
         manifest = read_manifest_text(_read(bundle, members, MANIFEST))
-        with filelock.FileLock(home / f"{manifest.digest[:16]}.lock"):
+        with exclusive(home / f"{manifest.digest[:16]}.lock", f"working from {archive.name}"):
             root = home / manifest.digest[:16]
             _check_space(manifest, root)
             try:

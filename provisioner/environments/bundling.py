@@ -11,15 +11,16 @@ import math
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner import __version__, codec, download, paths, progress
 from provisioner.environments.bundle import FOLDERS, MANIFEST, BundledFile, BundleManifest, is_archive, layout, needs
 from provisioner.environments.locked import Locked, read_locked
-from provisioner.errors import Busy, NoRoute, SourceUnreachable, UsageError
+from provisioner.errors import NoRoute, SourceUnreachable, UsageError
+from provisioner.exclusive import exclusive
 from provisioner.locking.values import SOURCE, LockedPackage
 from provisioner.machine.facts import Machine, Platform
 from provisioner.parallel_downloads import Wanted, fetch_all, side_by_side
@@ -223,14 +224,6 @@ def pack(folder: Path, manifest: BundleManifest, archive: Path) -> None:
     os.replace(partial, archive)
 
 
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    import filelock
-
-    path = paths.data_dir() / "locks" / f"bundle-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(path, timeout=0):
-            yield
-    except filelock.Timeout as error:
-        raise Busy(f"another provision is making the bundle {folder}", hints=["wait for it"]) from error
+def _held(folder: Path) -> AbstractContextManager[None]:
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return exclusive(paths.data_dir() / "locks" / f"bundle-{name}.lock", f"making the bundle {folder}", wait=0)

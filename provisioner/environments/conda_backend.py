@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from provisioner import download, paths, progress
-from provisioner.errors import BuildFailed, IntegrityError, ProvisionError, SourceUnreachable, full_disk
+from provisioner.errors import BuildFailed, IntegrityError, ProvisionError, SourceUnreachable, full_disk, says_full
 from provisioner.locking.values import LockedPackage
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _install_error(error: Exception) -> ProvisionError:
             why=said,
             hints=["lock anew if you trust the channel", "otherwise ask whoever runs the channel or mirror"],
         )
-    if "no space left" in lowered:
+    if says_full(said):
         return full_disk(said)
     if any(mark in lowered for mark in ("error sending request", "failed to fetch", "connect", "404", "status")):
         return SourceUnreachable(

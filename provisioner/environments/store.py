@@ -13,13 +13,14 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provisioner import paths, progress
 from provisioner.environments.manifest import FOLDER, Manifest, manifest_path, read_manifest, write_manifest
 from provisioner.errors import Busy, ProvisionError, UsageError
+from provisioner.exclusive import exclusive
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +101,9 @@ def all_environments() -> list[Environment]:
     return survey()[0]
 
 
-@contextmanager
-def held(name: str) -> Iterator[None]:
+def held(name: str) -> AbstractContextManager[None]:
     """Hold the name for writing. Raise `Busy` at once when another process holds it."""
-    import filelock
-
-    path = paths.data_dir() / "locks" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise Busy(
-            f"another provision is working on {name!r}",
-            hints=["wait for it, or see which: `ps -ef | grep provision`"],
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return exclusive(paths.data_dir() / "locks" / f"{name}.lock", f"working on {name!r}", wait=0)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from provisioner import paths, process, progress
 from provisioner.building import toolchain
 from provisioner.environments import venv_backend
 from provisioner.errors import BuildFailed
+from provisioner.exclusive import exclusive
 from provisioner.indexes import IndexSettings
 from provisioner.locking.values import TOOLCHAIN, Lock
 from provisioner.machine.facts import Machine
@@ -59,10 +60,7 @@ def toolkit_from_lock(lock: Lock, settings: IndexSettings) -> Path:
     key = hashlib.sha256("".join(sorted(package.sha256 for package in packages)).encode()).hexdigest()[:16]
     folder = paths.cache_dir() / "toolkits" / key
     if not (folder / "complete").exists():
-        from filelock import FileLock
-
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        with exclusive(folder.with_suffix(".lock"), "installing the CUDA compiler"):
             if not (folder / "complete").exists():
                 venv_backend.install_into(folder, packages, settings, label="fetching the CUDA compiler")
                 toolchain.from_wheels(folder)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from provisioner import download, progress
-from provisioner.errors import BuildFailed, IntegrityError, NoRoute, ProvisionError, SourceUnreachable, full_disk
+from provisioner.errors import BuildFailed, IntegrityError, NoRoute, ProvisionError, SourceUnreachable, full_disk, says_full
 from provisioner.indexes import IndexSettings
 from provisioner.locking.values import LockedPackage
 from provisioner.machine.facts import Machine, PythonInstall
@@ -124,14 +124,14 @@ def _install_error(said: str, *, timed_out: bool) -> ProvisionError:
                 "otherwise ask whoever runs the index or mirror",
             ],
         )
+    if says_full(said):  # also where it calls that a failed download
+        return full_disk(said)
     if timed_out or re.search(r"failed to (?:fetch|download)|dns error|error sending request|connection|timed? out", said, re.I):
         return SourceUnreachable(
             "a package cannot be fetched",
             why=said or "no progress within the time limit",
             hints=["run the same command again: what was fetched is kept"],
         )
-    if re.search(r"no space left", said, re.I):
-        return full_disk(said)
     return BuildFailed(
         "uv could not install the packages",
         why=said,

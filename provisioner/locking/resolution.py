@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from provisioner import download, paths, process
 from provisioner.compat import tomllib
-from provisioner.errors import NoRoute, SourceUnreachable, UsageError, full_disk
+from provisioner.errors import NoRoute, SourceUnreachable, UsageError, full_disk, says_full
 from provisioner.indexes import IndexSettings, settings_files
 from provisioner.kept_answers import kept
 from provisioner.locking.wheel_choice import Target
@@ -187,7 +187,6 @@ _UNREACHABLE = re.compile(
     re.IGNORECASE,
 )
 _UNSOLVABLE = re.compile(r"no solution found|unsatisfiable|conflicting (?:urls|requirements)", re.IGNORECASE)
-_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 _SETTING = re.compile(
     r"^error: (?:File not found: |Couldn't parse requirement in |Failed to parse environment variable |invalid value )",
     re.MULTILINE,
@@ -207,7 +206,7 @@ def _succeeded(result: process.Result, question: Question) -> None:
     if result.ok:
         return
     said = (result.err or result.out).strip()
-    if _FULL.search(said):
+    if says_full(said):
         raise full_disk(said, str(paths.cache_dir()))
     if _SETTING.search(said):
         raise UsageError(

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from provisioner.diagnosing.fixing import apply, steps
 from provisioner.diagnosing.inventory import Disk, Inventory, script, take
 from provisioner.diagnosing.reports import diagnose_report
 from provisioner.machine.facts import Machine
+from tests.conftest import Mount
 from tests.diagnosing.broken import install, make_venv, make_wheel, site_packages, uninstall
 
 pytestmark = pytest.mark.subprocess
@@ -185,22 +185,10 @@ def test_a_full_disk_is_the_cause(python: Path) -> None:
     assert next(finding.code for finding in findings if finding.primary) == "disk-or-tmp-full"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 600 MiB of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = os.getuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600m", "none", folder], check=False)
-    if not mounted or mounted.returncode:
-        pytest.skip("a file system of one's own takes root")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
 def test_a_really_full_disk_is_found_and_emptied_of_its_cache(
-    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mounted: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    python = make_venv(tmp_path / "withpip")
+    python, small_disk = make_venv(tmp_path / "withpip"), mounted("size=600m")
     cached = small_disk / "pip" / "http" / "0" / "body"
     cached.parent.mkdir(parents=True)
     with cached.open("wb") as file:

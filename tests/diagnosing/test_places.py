@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import subprocess
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from provisioner.diagnosing.environments import diagnose
 from provisioner.diagnosing.findings import Finding, Severity
 from provisioner.diagnosing.inventory import Copy, Disk, Interpreter, Inventory, take
 from provisioner.machine.facts import Driver, Gpu, Machine
+from tests.conftest import Mount
 from tests.diagnosing.broken import install, make_venv, make_wheel
 
 pytestmark = pytest.mark.subprocess
@@ -34,28 +32,6 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def examine(python: Path, machine: Machine | None = None) -> dict[str, Finding]:
     return {finding.code: finding for finding in diagnose(machine or Machine(), take(python))}
-
-
-Mount = Callable[[str], Path]
-
-
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Mount]:
-    """Makes a file system in memory with the options given."""
-    folders: list[Path] = []
-
-    def mount(options: str) -> Path:
-        folder = tmp_path / f"disk{len(folders)}"
-        folder.mkdir()
-        done = os.getuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=False)
-        if not done or done.returncode:
-            pytest.skip("a file system of one's own takes root")
-        folders.append(folder)
-        return folder
-
-    yield mount
-    for folder in folders:
-        subprocess.run(["umount", folder], check=True)
 
 
 def test_a_full_directory_for_temporary_files_is_found_though_python_passes_over_it(

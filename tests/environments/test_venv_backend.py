@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from provisioner.errors import IntegrityError, NoRoute, SourceUnreachable
 from provisioner.indexes import IndexSettings
 from provisioner.locking.pypi_part import Target, resolve
 from provisioner.machine.facts import Machine, PythonInstall
+from tests.conftest import Mount
 from tests.distributions import make_wheel
 from tests.servers import serve, write_index
 
@@ -83,3 +85,22 @@ def test_a_server_that_went_away_is_exit_4(tmp_path: Path, index: Path, monkeypa
     venv_backend.make_venv(prefix, Path(sys.executable), settings)
     with pytest.raises(SourceUnreachable):
         venv_backend.install(prefix / "bin/python", packages, settings)
+
+
+@pytest.mark.integration
+def test_a_package_that_does_not_fit_onto_the_disk_is_not_one_that_cannot_be_fetched(
+    mounted: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uv calls it a failed download, whose reason is three causes below."""
+    make_wheel(tmp_path / "files", "large", "1.0", files={"large/data": os.urandom(5 << 20)})
+    write_index(tmp_path)
+    prefix = tmp_path / "g"
+    with serve(tmp_path) as server:
+        settings = IndexSettings("pip", f"{server.url}/simple")
+        packages = resolve(["large"], Target(HERE, glibc="2.31"), settings)
+        venv_backend.make_venv(prefix, Path(sys.executable), settings)
+        monkeypatch.setenv("PROVISION_CACHE_DIR", str(mounted("size=2m")))
+        with pytest.raises(NoRoute) as caught:
+            venv_backend.install(prefix / "bin/python", packages, settings)
+    assert caught.value.code == "disk-or-tmp-full"
+    assert "PROVISION_CACHE_DIR" in caught.value.hints[1]
