@@ -21,6 +21,9 @@ from provisioner import progress
 OUTPUT_LIMIT = 16 * 1024 * 1024
 """Bytes kept of each output stream; a program that prints more keeps running, the rest is dropped."""
 
+LINE_LIMIT = 64 * 1024
+"""Bytes of a line that ``on_line`` hears."""
+
 GRACE_SECONDS = 3.0
 """How long a program may take to end after SIGTERM before it is killed."""
 
@@ -42,6 +45,11 @@ class Result:
         return self.code == 0 and not self.timed_out
 
     @property
+    def last_line(self) -> str:
+        """The last line of its output, where an interpreter's answer stands: ``.pth`` files and sitecustomize may print before it."""
+        return (self.out.strip().splitlines() or [""])[-1]
+
+    @property
     def command(self) -> str:
         """The command line as one would type it."""
         return shlex.join(self.argv)
@@ -60,8 +68,8 @@ def run(
     """Run ``argv`` to its end or for ``timeout`` seconds and return the `Result`.
 
     ``env`` replaces the environment entirely. ``on_line`` gets each line of stderr and stdout as it appears.
-    On a timeout or any exception (an interrupt too) the program's whole process group is ended first; with ``end_group`` also what a program
-    that ended by itself left running in it.
+    On a timeout or any exception (an interrupt too) the program's whole process group is asked to end, then the program killed; with ``end_group``
+    whatever is left in its group is killed, also where the program ended by itself.
     """
     words = tuple(os.fspath(word) for word in argv)
     started = time.monotonic()
@@ -94,7 +102,7 @@ def _ended(child: subprocess.Popen[bytes], end_group: bool) -> Iterator[None]:
     finally:
         if child.poll() is None:
             stop(child)
-        elif end_group:
+        if end_group:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)
         for pipe in (child.stdin, child.stdout, child.stderr):
@@ -143,7 +151,8 @@ def _collect(
                     continue
                 kept[stream] += block[: max(0, OUTPUT_LIMIT - len(kept[stream]))]
                 if on_line is not None:
-                    *lines, partial[stream] = (partial[stream] + block).split(b"\n")
+                    *lines, rest = (partial[stream] + block).split(b"\n")
+                    partial[stream] = rest[:LINE_LIMIT]
                     for line in lines:
                         on_line(line.decode("utf-8", "replace"))
             if child.poll() is not None and not selector.select(0):

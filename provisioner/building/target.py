@@ -77,7 +77,7 @@ def read_target(python: Path) -> Target:
             hints=["name the interpreter that has the torch: --python /opt/venv/bin/python"],
             code="no-python",
         )
-    interpreter = from_json(result.out, Interpreter, what=f"the answer of {python}")
+    interpreter = from_json(result.last_line, Interpreter, what=f"the answer of {python}")
     for folder in interpreter.site:
         if folder and (Path(folder) / "torch" / "version.py").is_file():
             return Target(python, interpreter, read_torch(Path(folder) / "torch"))

@@ -59,7 +59,8 @@ class Output:
     def progress(self) -> Iterator[None]:
         """Show the library's tasks and notes on stderr while the block runs; in a log, a line every `LOG_SECONDS` instead of bars.
 
-        A polite end (SIGTERM) unwinds like an interrupt meanwhile, so that whatever is half-made is removed.
+        A polite end (SIGTERM, or SIGHUP of a connection that broke) unwinds like an interrupt meanwhile, so that whatever is half-made is
+        removed; who ignores SIGHUP (``nohup``) keeps to that.
         """
         import signal
 
@@ -77,6 +78,8 @@ class Output:
             transient=True,
         )
         signal.signal(signal.SIGTERM, _interrupt)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, _interrupt)
         with bars:
             token = progress.reporter.set(_RichReporter(bars, quiet=self.quiet))
             try:

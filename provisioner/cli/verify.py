@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 
 from provisioner.cli.console import Output
 from provisioner.cli.options import environments_beginning, python_option, speaking
-from provisioner.errors import VerificationFailed
+from provisioner.errors import ProvisionError, VerificationFailed, of_os_error
 
 if TYPE_CHECKING:
     from provisioner.environments.store import Environment
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=1),
+    type=click.IntRange(1, 86_400),
     help="Seconds for each process: the imports, or the checks of one GPU (quick 300, full 900).",
 )
 @click.option(
     "--check-timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=1),
+    type=click.IntRange(1, 86_400),
     help="Seconds for one check; a longer one is a hang (quick 60, full 120).",
 )
 @click.option("--speed/--no-speed", default=True, help="Whether to time attention (not while others use the GPU).")
@@ -44,8 +45,8 @@ def command(
     name: str | None,
     python: Path | None,
     mode: str,
-    timeout: float | None,
-    check_timeout: float | None,
+    timeout: int | None,
+    check_timeout: int | None,
     speed: bool,
     need_gpu: bool,
     receipt_file: Path | None,
@@ -66,6 +67,9 @@ def command(
     from provisioner.verifying.verify import verify
 
     environment, interpreter = choose(name, python)
+    made_here = environment or made_by_us(interpreter)
+    if receipt_file is not None:
+        paths.check_writable(receipt_file)
     with output.progress():
         receipt = verify(
             interpreter,
@@ -73,14 +77,21 @@ def command(
             mode=mode,
             timeout=timeout,
             check_seconds=check_timeout,
-            environment=activation.entered(environment.prefix, environment.manifest.plan, os.environ) if environment else None,
+            environment=activation.entered(made_here.prefix, made_here.manifest.plan, os.environ) if made_here else None,
             speed=speed,
         )
+        if environment is not None:
+            proof.keep(environment, receipt)
+    error: ProvisionError | None = None
+    if not receipt.passed:
+        error = failure(receipt, f"provision doctor {name or f'--python {interpreter}'}")
     if receipt_file is not None:
-        paths.write_atomic(receipt_file, to_json(receipt))
-    if environment is not None:
-        proof.keep(environment, receipt)
-    error = None if receipt.passed else failure(receipt, f"provision doctor {name or f'--python {interpreter}'}")
+        try:
+            paths.write_atomic(receipt_file, to_json(receipt))
+        except OSError as refused:  # a disk that is full by now: what was found is told all the same
+            error = error or of_os_error(refused)
+            if error is None:
+                raise
     if output.as_json:
         output.document(receipt=receipt, passed=receipt.passed, error=error.to_dict() if error else None)
     else:
@@ -113,6 +124,17 @@ def choose(name: str | None, python: Path | None) -> tuple[Environment | None, P
     if active is None:
         raise UsageError("no Python is active", hints=["name an environment, or --python PATH"], code="no-python")
     return None, find_interpreter(Path(active))
+
+
+def made_by_us(interpreter: Path) -> Environment | None:
+    """Return the environment that ``interpreter`` is of, where it was made here: entering it sets variables. None for any other."""
+    from provisioner.environments.manifest import read_manifest
+    from provisioner.environments.store import Environment
+
+    prefix = interpreter.parent.parent
+    with suppress(ProvisionError, OSError):
+        return Environment(prefix.name, prefix, read_manifest(prefix))
+    return None
 
 
 def failure(receipt: Receipt, next_command: str) -> VerificationFailed:

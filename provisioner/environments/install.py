@@ -111,7 +111,7 @@ def install(
     accept_wheel(wheel, python, plan, machine)
     with restored_on_failure(site, "flash-attn"):
         venv_backend.install_wheel(python, wheel, settings)
-        receipt = prove(python, plan, gpu=machine.has_live_gpu) if verify else None
+        receipt = prove(python, plan, gpu=machine.has_live_gpu, beside=True) if verify else None
     return Installed(python, wheel, plan, receipt)
 
 
@@ -126,7 +126,7 @@ def site_packages(python: Path) -> Path:
             hints=["give the path of a Python, such as /opt/venv/bin/python"],
             code="bad-python",
         )
-    return Path(result.out.strip())
+    return Path(result.last_line)
 
 
 def _check_needs(python: Path) -> None:

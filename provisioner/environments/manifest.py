@@ -52,5 +52,7 @@ def read_manifest(prefix: Path) -> Manifest:
 
 
 def write_manifest(prefix: Path, manifest: Manifest) -> None:
-    """Write the manifest; from then on the generation counts as complete."""
-    paths.write_atomic(manifest_path(prefix), codec.to_json(manifest))
+    """Write the manifest; from then on the generation counts as complete. Raise `UsageError` where it could not be read back."""
+    text = codec.to_json(manifest)
+    codec.from_json(text, Manifest, what="the manifest")
+    paths.write_atomic(manifest_path(prefix), text)

@@ -30,6 +30,9 @@ OFFLINE = {
 }
 """Nothing is downloaded to verify: a model hub that does not answer must not look like a broken environment."""
 
+KEPT = 64 * 1024
+"""Bytes kept of the beginning and of the end of what a child printed or left as stacks."""
+
 _FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)$', re.MULTILINE)
 
 
@@ -116,7 +119,7 @@ def run_child(
             on_line=_listener(on_check),
             end_group=True,
         )
-        return ChildRun(job.stage, result, _events(work), _text(work / "dump.txt"), _text(work / "said.txt"))
+        return ChildRun(job.stage, result, _events(work), _ends(work / "dump.txt"), _ends(work / "said.txt"))
 
 
 def child_environment(python: Path, work: Path, extra: Mapping[str, str]) -> dict[str, str]:
@@ -152,5 +155,18 @@ def _whole_lines(lines: Sequence[str]) -> list[dict[str, Any]]:
 def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _ends(path: Path) -> str:
+    """Return a file's text without its middle, where it is long: a library may print for as long as it runs."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            first = file.read(KEPT)
+            file.seek(max(file.tell(), size - KEPT))
+            return (first + file.read(KEPT)).decode("utf-8", "replace")
     except OSError:
         return ""

@@ -25,7 +25,8 @@ class Expectation:
     ``attention`` is the path that must run: ``flash-attn`` (an adapter with its API included), ``sdpa`` or ``xformers``; None takes
     flash-attn where it is installed. ``backward_head_dims`` default to ``head_dims``. ``archs`` are claimed architectures (``sm_90``,
     ``compute_75``). ``imports`` are modules that must be there; what is there beyond them must import too. ``gpu`` True makes a missing
-    GPU a failure. Worked out: ``foreign``, PTX for older devices runs on a newer one; ``adapter``, the kernels under an adapter's functions.
+    GPU a failure. Worked out: ``foreign``, PTX for older devices runs on a newer one; ``adapter``, the kernels under an adapter's functions;
+    ``forward_with_dropout``, head dims that have no backward with dropout on the device.
     """
 
     attention: str | None = None
@@ -38,6 +39,7 @@ class Expectation:
     gpu: bool = False
     foreign: bool = False
     adapter: str | None = None
+    forward_with_dropout: tuple[int, ...] = ()
 
 
 def settle(expectation: Expectation, *, versions: dict[str, str], provenance: dict[str, Any] | None) -> Expectation:
@@ -68,7 +70,8 @@ def read_provenance(text: str | None) -> dict[str, Any] | None:
         record = json.loads(text or "null")
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
+    whole = isinstance(record, dict) and all(isinstance(record.get(part) or {}, dict) for part in ("selection", "inputs"))
+    return record if whole else None
 
 
 def on_device(expectation: Expectation, capability: ComputeCapability, version: str) -> Expectation:
@@ -77,6 +80,10 @@ def on_device(expectation: Expectation, capability: ComputeCapability, version: 
     flash-attn 1.x goes backward above head dim 64 on 8.0 and 9.0 alone, for want of shared memory elsewhere, and takes bf16 from 8.0 on
     (fmha_api.cpp of 1.0.9, read 2026-11-24). Upstream asks the *device*, so kernels for 7.5 that run on a newer one as PTX refuse
     neither: they are ``foreign`` there. An adapter gives what its kernels lack to PyTorch's own, which know no bf16 below 8.0.
+
+    flash-attn 2's backward of head dim 256 wants 144 KB of shared memory a block (flash_bwd_launch_template.h of 2.8.3.post2, read 2026-11-27).
+    Where there is less (8.6, 8.9, 12.x), releases before 2.5.5 refuse it, 2.5.5 to 2.6.3 refuse it with dropout, and later ones launch nothing
+    with dropout: the gradients are what lay in memory.
     """
     halves = tuple(name for name in expectation.dtypes or () if name != "bf16" or capability >= (8, 0))
     if expectation.adapter:
@@ -86,7 +93,28 @@ def on_device(expectation: Expectation, capability: ComputeCapability, version: 
     large = not old and (capability in ((8, 0), (9, 0)) or not version.startswith("1."))
     dtypes = tuple(name for name in halves if name != "bf16" or not old)
     dims = tuple(dim for dim in expectation.backward_head_dims or () if large or dim <= 64)
-    return replace(expectation, backward_head_dims=dims, dtypes=dtypes, foreign=foreign)
+    forward: tuple[int, ...] = ()
+    if not version.startswith("1.") and (capability in ((8, 6), (8, 9)) or capability.major == 12):
+        large_dims = tuple(dim for dim in dims if dim > 192)
+        before = _release(version) < (2, 5, 5)
+        dims, forward = (tuple(dim for dim in dims if dim <= 192), ()) if before else (dims, large_dims)
+    return replace(expectation, backward_head_dims=dims, dtypes=dtypes, foreign=foreign, forward_with_dropout=forward)
+
+
+SILENT_DROPOUT = (2, 7)
+"""The first release that launches no backward kernel, and says nothing, where `on_device` finds none with dropout (flash_api.cpp, 2.6.3 and 2.7.0)."""
+
+
+def silently_wrong(expectation: Expectation, version: str) -> str | None:
+    """Return the warning that belongs to a device where a release computes nothing and says nothing; None where there is none."""
+    dims = expectation.forward_with_dropout
+    if not dims or "dropout" not in (expectation.features or ()) or _release(version) < SILENT_DROPOUT:
+        return None
+    named = ", ".join(map(str, dims))
+    return (
+        f"flash-attn {version} has no backward of head dim {named} with dropout for this GPU and does not say so: its gradients are then "
+        "whatever lay in memory; train such models with an attention dropout of 0"
+    )
 
 
 def _number(arch: str) -> ComputeCapability:
@@ -98,14 +126,19 @@ def _installed(versions: dict[str, str]) -> str:
     return "flash-attn" if there else "sdpa"
 
 
-def _of_release(version: str | None) -> KernelSelection:
+def _release(version: str | None) -> tuple[int, ...]:
+    """Return the numbers of a release; of none, or one that cannot be read, those above all."""
     from packaging.version import InvalidVersion, Version
 
     try:
-        release = Version(version or "2").release
+        return Version(version or "").release
     except InvalidVersion:
-        return GENERATION_2
+        return (2, 99)
+
+
+def _of_release(version: str | None) -> KernelSelection:
+    release = _release(version)
     if release[0] == 1:
         return GENERATION_1
-    missing = {feature for feature, since in ARRIVED.items() if version is not None and release < since}
+    missing = {feature for feature, since in ARRIVED.items() if release < since}
     return replace(GENERATION_2, features=tuple(feature for feature in FEATURES if feature not in missing))

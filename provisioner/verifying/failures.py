@@ -60,9 +60,11 @@ MEANING = {
     "call-failed": "the call raised what is neither a refusal nor a fault of the device; its own message says why",
     "wrong-numbers": "it computes, and not what attention is; training with it goes wrong silently, so this build must not be used",
     "not-refused": "it computes what it does not claim to have; whether that is right was never promised",
-    "hang": "a call did not return within its limit; --check-timeout gives it more",
+    "hang": "no return within the limit: --check-timeout gives one check more, --timeout all of a process",
     "crashed": "the call took the process down with it",
     "package-missing": "the environment has no such package",
+    "metadata-missing": "a package is half installed or half removed; put it in again",
+    "malformed-binary": "a compiled module is cut off or no ELF file; put its package in again",
     "cuda-unavailable": "torch finds no GPU here: a driver that is missing or too old, a CPU build of torch, or CUDA_VISIBLE_DEVICES",
 }
 """What a code means and what helps, in a sentence; docs/verification.md lists all codes."""

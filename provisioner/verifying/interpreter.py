@@ -15,7 +15,7 @@ OLDEST = (3, 10)
 SECONDS = 60.0
 """Limit of an interpreter's first answer; a cold network disk may need many."""
 
-_ANSWER = re.compile(r"(\d+) (\d+)\s*")
+_ANSWER = re.compile(r"(\d+) (\d+)")
 
 
 def find_interpreter(named: Path) -> Path:
@@ -31,7 +31,7 @@ def find_interpreter(named: Path) -> Path:
 def _check_version(python: Path) -> None:
     code = "import sys; sys.stdout.write('%d %d' % tuple(sys.version_info[:2]))"  # runs in Python 2 as well
     result = process.run([python, "-E", "-s", "-c", code], timeout=SECONDS)
-    answer = _ANSWER.fullmatch(result.out)
+    answer = _ANSWER.fullmatch(result.last_line)
     if not result.ok or answer is None:
         said = result.err.strip().splitlines()[-1:] or [result.out.strip()[:200]]
         why = f"it did not answer within {SECONDS:.0f} s" if result.timed_out else said[0] or None

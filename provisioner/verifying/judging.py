@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-from provisioner.verifying.child_process import ChildRun
+from provisioner.verifying.child_process import KEPT, ChildRun
 from provisioner.verifying.failures import classify, is_refusal, of_import
 from provisioner.verifying.receipt import Check, Outcome
 
@@ -78,7 +78,7 @@ def _death(run: ChildRun, device: int | None) -> Check:
     name = running["name"] if running else "verification process"
     call = f"{running['call']}: " if running else ""
     place = f", in {run.place}" if run.place else ""
-    output = f"{run.said}\n{run.result.err}"
+    output = f"{run.said}\n{run.result.err[:KEPT]}\n{run.result.err[KEPT:][-KEPT:]}"
     if run.result.timed_out or "Timeout (" in run.dump:
         what = "the time limit of all checks was reached" if run.result.timed_out else "no return within its limit"
         return Check(name, Outcome.FAILED, shorten(f"{call}{what}{place}"), "hang", device=device)

@@ -15,8 +15,9 @@ from provisioner import progress
 from provisioner.capability import ComputeCapability
 from provisioner.errors import UsageError
 from provisioner.verifying.child_process import ChildRun, Job, run_child
-from provisioner.verifying.expectation import Expectation, on_device, read_provenance, settle
+from provisioner.verifying.expectation import Expectation, on_device, read_provenance, settle, silently_wrong
 from provisioner.verifying.extensions import check_extension
+from provisioner.verifying.failures import classify
 from provisioner.verifying.interpreter import find_interpreter
 from provisioner.verifying.judging import judge, shorten
 from provisioner.verifying.receipt import Check, Outcome, Receipt, Stage
@@ -114,7 +115,7 @@ def verify(
     settled = settle(wanted, versions=versions, provenance=provenance)
     extensions = [Path(path) for path in software.get("extensions", ())]
     archs, extension_checks = check_extension(session.python, settled)
-    checks = [*import_checks, *extension_checks]
+    checks = [*import_checks, *_nameless(software), *extension_checks, *_lost(seen)]
     runs = list(_on_devices(session, settled, seen, checks, device, archs, versions))
     checks += [check for index, run in runs for check in judge(run, device=index)]
     attention = _attention(runs)
@@ -131,7 +132,7 @@ def verify(
         attention=attention,
         digests={path.name: _sha256(path) for path in extensions if path.is_file()},
         seconds=round(time.monotonic() - started, 2),
-        warnings=slower_than_sdpa(timings),
+        warnings=(*slower_than_sdpa(timings), *_unopened(seen), *_silently_wrong(settled, seen, versions)),
         machine=software.get("machine", {}),
         stages=tuple(_stage(run, index) for index, run in [*((None, run) for run in imports), *runs]),
     )
@@ -190,22 +191,25 @@ def _on_devices(
         return [(None, session.run("kernels", expect, device="cpu")), (None, session.run("libraries", expect, device="cpu"))]
     devices = seen.get("devices", ())
     if not devices:
-        checks.append(_without_gpu(expect, seen))
+        checks += _without_gpu(expect, seen)
         return []
     runs: list[tuple[int | None, ChildRun]] = []
     version = versions.get("flash-attn", "")
     jit = needs_jit(archs or expect.archs, versions)
     proved: set[str] = set()
-    for index, entry in enumerate(visible_entries(len(devices), os.environ.get("CUDA_VISIBLE_DEVICES"))):
-        capability = ComputeCapability.parse(devices[index]["compute_capability"])
+    count = 1 + max(gpu["index"] for gpu in devices)
+    entries = visible_entries(count, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    for gpu in devices:
+        index, entry = gpu["index"], entries[gpu["index"]]
+        capability = ComputeCapability.parse(gpu["compute_capability"])
         here = on_device(replace(expect, archs=archs or expect.archs), capability, version)
         kernels = session.run("kernels", here, shown=entry, jit=jit)
         runs.append((index, kernels))
-        if session.mode == "quick" and devices[index]["name"] in proved:
+        if session.mode == "quick" and gpu["name"] in proved:
             continue  # what libraries take and how they train depends on the model of the GPU, not on the card
         failed = _failed(kernels)
         if not failed:
-            proved.add(devices[index]["name"])
+            proved.add(gpu["name"])
         skip = ("flash_attention_2",) if failed else ()
         runs += [(index, session.run(stage, here, shown=entry, jit=jit, skip=skip)) for stage in _later_stages(versions)]
     return runs
@@ -224,13 +228,47 @@ def _not_importable(checks: Sequence[Check], expect: Expectation) -> str | None:
     return next((check.name for check in checks if check.name in needed and check.outcome is Outcome.FAILED), None)
 
 
-def _without_gpu(expect: Expectation, seen: dict[str, Any]) -> Check:
-    why = shorten(seen.get("detail", "")) or (
-        "torch was built without CUDA" if not seen.get("torch_cuda") else "torch sees no GPU"
-    )
+def _nameless(software: dict[str, Any]) -> list[Check]:
+    """Return a failed check for each package whose metadata are gone: pip, uv and transformers take it for absent, or stumble over it."""
+    return [
+        Check(
+            f"metadata of {name}", Outcome.FAILED, "its .dist-info holds no METADATA: an install was cut off", "metadata-missing"
+        )
+        for name in software.get("nameless", ())
+    ]
+
+
+def _lost(seen: dict[str, Any]) -> list[Check]:
+    """Return the failed check of GPUs that are there and cannot be used beside others that can."""
+    detail = shorten(seen.get("detail", ""))
+    if not detail or not seen.get("devices"):
+        return []
+    return [Check("every GPU opens", Outcome.FAILED, detail, classify(detail) or "cuda-unavailable")]
+
+
+def _without_gpu(expect: Expectation, seen: dict[str, Any]) -> list[Check]:
+    """Return the check of a machine where torch opens no GPU: a failure where one is wanted, or where one is there and does not open."""
+    if detail := shorten(seen.get("detail", "")):
+        return [Check(KERNELS, Outcome.FAILED, detail, classify(detail) or "cuda-unavailable")]
+    why = "torch was built without CUDA" if not seen.get("torch_cuda") else "torch sees no GPU"
     if expect.gpu:
-        return Check(KERNELS, Outcome.FAILED, why, "cuda-unavailable")
-    return Check(KERNELS, Outcome.SKIPPED, f"{why}: nothing was computed")
+        return [Check(KERNELS, Outcome.FAILED, why, "cuda-unavailable")]
+    return [Check(KERNELS, Outcome.SKIPPED, f"{why}: nothing was computed")]
+
+
+def _unopened(seen: dict[str, Any]) -> list[str]:
+    count = seen.get("unopened", 0)
+    return (
+        [f"the driver lists {count} more than the GPUs that CUDA opens (nvidia-smi says what state they are in)"] if count else []
+    )
+
+
+def _silently_wrong(expect: Expectation, seen: dict[str, Any], versions: dict[str, str]) -> list[str]:
+    """Return a warning for what the installed release computes wrongly on one of the GPUs without saying so."""
+    version = versions.get("flash-attn", "")
+    capabilities = [ComputeCapability.parse(gpu["compute_capability"]) for gpu in seen.get("devices", ()) if version]
+    found = (silently_wrong(on_device(expect, capability, version), version) for capability in capabilities)
+    return list(dict.fromkeys(text for text in found if text))
 
 
 def _stage(run: ChildRun, device: int | None) -> Stage:

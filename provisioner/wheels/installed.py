@@ -60,7 +60,7 @@ def site_packages(environment: Path) -> tuple[Path, ...]:
 def _asked(python: Path) -> list[Path]:
     result = process.run([python, "-I", "-c", _ASK], timeout=_ASK_SECONDS)
     try:
-        return [Path(text) for text in json.loads(result.out)] if result.ok else []
+        return [Path(text) for text in json.loads(result.last_line)] if result.ok else []
     except ValueError:
         return []
 
@@ -84,7 +84,10 @@ def find_installed(environment: Path, package: str) -> Installed:
         if re.sub(r"[-_.]+", "-", info.name.rpartition(".")[0].partition("-")[0]).lower() == wanted:
             found = PathDistribution(info)
             files = tuple((str(file), info.parent / file) for file in found.files or ())
-            return Installed(wanted, found.version, files, _torch_in(sites), ", ".join(found.metadata.get_all("Summary") or []))
+            # a .dist-info without METADATA, which an install that was cut off leaves, has no version
+            return Installed(
+                wanted, found.version or "", files, _torch_in(sites), ", ".join(found.metadata.get_all("Summary") or [])
+            )
     raise UsageError(
         f"{package} is not installed in {environment}",
         hints=["name another distribution with --package", f"`provision install --python {environment}` installs flash-attn"],

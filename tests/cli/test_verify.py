@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import venv
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,13 @@ from provisioner.codec import from_json, read_json, to_json
 from provisioner.environments import store
 from provisioner.environments.activation import entered
 from provisioner.environments.manifest import Manifest
-from provisioner.environments.proof import keep
+from provisioner.environments.proof import keep, prove
+from provisioner.errors import VerificationFailed
 from provisioner.machine.facts import Machine
 from provisioner.planning.values import Plan, Route
 from provisioner.verifying.receipt import Check, Outcome, Receipt
 from provisioner.verifying.speed_report import slower_than_sdpa
+from tests.conftest import Mount
 
 RECEIPT = Receipt(
     made_at="2026-11-24T23:00:00+00:00",
@@ -165,6 +168,61 @@ def test_the_variables_of_an_environment_hold_in_its_checks_and_its_receipt_is_k
 
 
 @pytest.mark.integration
+def test_an_environment_of_ours_is_entered_also_where_its_interpreter_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = made({"XFORMERS_IGNORE_FLASH_VERSION_CHECK": "1"})
+    assert _run(["verify", "--python", str(environment.prefix), "--receipt", str(tmp_path / "r.json")]) == 0
+    assert "import xformers.ops" in [check.name for check in read_json(tmp_path / "r.json", Receipt).checks]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("package", ["peft-0.18.0", "flash_attn-2.8.3"])
+def test_a_package_without_metadata_fails_and_leaves_the_environment_readable(
+    package: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a killed pip or a full disk leaves: a .dist-info without METADATA, of which Python says that its version is None."""
+    prefix = made({"XFORMERS_IGNORE_FLASH_VERSION_CHECK": "1"}).prefix
+    next(prefix.glob("lib/python*/site-packages")).joinpath(f"{package}.dist-info").mkdir()
+    for _ in range(2):
+        assert _run(["verify", "env"]) == 7
+        assert "metadata-missing" in capsys.readouterr().out
+    kept = store.find("env").manifest.receipt
+    assert kept is not None
+    assert kept.versions == {}
+
+
+@pytest.mark.integration
+def test_a_receipt_that_cannot_be_written_is_refused_before_the_checks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    environment = made({})
+    assert _run(["verify", "env", "--receipt", str(tmp_path / "file" / "r.json")]) == 2
+    assert "file-refused" in capsys.readouterr().err
+    assert store.find("env").manifest.receipt == environment.manifest.receipt is None
+
+
+@pytest.mark.integration
+def test_a_read_only_environment_is_verified_all_the_same(
+    mounted: Mount, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = mounted("size=64m")
+    monkeypatch.setenv("PROVISION_DATA_DIR", str(disk))
+    made({"XFORMERS_IGNORE_FLASH_VERSION_CHECK": "1"})
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    assert _run(["verify", "env"]) == 0
+    said = capsys.readouterr()
+    assert "imports passed" in said.out
+    assert "the receipt is not kept" in said.err
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "1e11"])
+def test_a_limit_that_is_none_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(["verify", "--check-timeout", seconds]) == 2
+
+
+@pytest.mark.integration
 def test_a_failure_is_one_document_that_holds_receipt_and_error(capsys: pytest.CaptureFixture[str]) -> None:
     made({})
     assert _run(["verify", "env", "--json"]) == 7
@@ -186,6 +244,20 @@ def test_what_a_conda_prefix_sets_when_it_is_entered_is_known() -> None:
     assert (found["CC"], found["OURS"]) == ("x86_64-conda-linux-gnu-cc", "a b")
     assert found["PATH"].startswith(str(prefix / "bin"))
     assert "SAME" not in found
+
+
+@pytest.mark.integration
+def test_beside_what_somebody_else_answers_for_only_flash_attns_own_failures_count() -> None:
+    environment = made({})
+    (site,) = environment.prefix.glob("lib/python*/site-packages")
+    (site / "xformers" / "ops.py").write_text("")
+    (site / "bitsandbytes.py").write_text("raise ImportError('no library for this CUDA')")
+    with pytest.raises(VerificationFailed, match="import bitsandbytes failed"):
+        prove(environment.python, environment.manifest.plan, gpu=False)
+    receipt = prove(environment.python, environment.manifest.plan, gpu=False, beside=True)
+    assert [check.name for check in receipt.checks if check.outcome is Outcome.FAILED] == ["import bitsandbytes"]
+    with pytest.raises(VerificationFailed, match="kernels on the GPU failed"):
+        prove(environment.python, environment.manifest.plan, gpu=True, beside=True)
 
 
 @pytest.mark.integration

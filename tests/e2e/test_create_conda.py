@@ -110,10 +110,11 @@ def begin_replacement(world: World) -> subprocess.Popen[bytes]:
     return child
 
 
-def test_a_replacement_that_is_told_to_end_leaves_nothing_half_made(world: World, lock: Path) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_replacement_that_is_told_to_end_leaves_nothing_half_made(signum: signal.Signals, world: World, lock: Path) -> None:
     before = {path.name for path in (world.home / "data/g").iterdir()}
     child = begin_replacement(world)
-    child.terminate()
+    child.send_signal(signum)
     assert child.wait(60) == 130
     assert {path.name for path in (world.home / "data/g").iterdir()} == before
 

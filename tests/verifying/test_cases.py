@@ -8,7 +8,7 @@ import pytest
 
 from provisioner.capability import ComputeCapability
 from provisioner.verifying.child.cases import Case, build_cases
-from provisioner.verifying.expectation import Expectation, on_device, settle
+from provisioner.verifying.expectation import Expectation, on_device, read_provenance, settle, silently_wrong
 from provisioner.verifying.verify import needs_jit, visible_entries
 
 OPTIONS = {"causal", "window_size", "softcap", "alibi_slopes", "dropout_p"}
@@ -22,7 +22,8 @@ ALL = settle(Expectation(), versions={"flash-attn": "2.8.3"}, provenance=None)
 
 def cases(expectation: Expectation, mode: str = "quick", *, generation: int = 2) -> list[Case]:
     expect: dict[str, Any] = {
-        name: getattr(expectation, name) for name in ("head_dims", "backward_head_dims", "dtypes", "features", "foreign")
+        name: getattr(expectation, name)
+        for name in ("head_dims", "backward_head_dims", "dtypes", "features", "foreign", "forward_with_dropout")
     }
     calls = CALLS_2 if generation == 2 else CALLS_1
     return build_cases({**expect, "grouped": generation == 2}, calls, generation=generation, mode=mode)
@@ -78,6 +79,43 @@ def test_kernels_for_turing_that_run_as_ptx_on_a_newer_gpu_are_held_to_what_turi
     assert here.dtypes == ("fp16",)
     assert here.backward_head_dims == (32, 64)
     assert not any(case.refused in ("bf16", "backward of head dim 128") for case in cases(here, generation=1))
+
+
+@pytest.mark.parametrize(
+    ("version", "capability", "backward", "with_dropout"),
+    [
+        ("2.8.3+cu12torch2.9cxx11abiTRUE", "9.0", True, True),
+        ("2.8.3", "8.7", True, True),
+        ("2.8.3", "8.9", True, False),
+        ("2.8.3.post2", "12.0", True, False),
+        ("2.5.8", "8.6", True, False),
+        ("2.5.4", "8.6", False, False),
+        ("2.5.4", "8.0", True, True),
+    ],
+)
+def test_head_dim_256_goes_backward_only_where_a_release_has_kernels_for_the_gpus_shared_memory(
+    version: str, capability: str, backward: bool, with_dropout: bool
+) -> None:
+    settled = settle(Expectation(), versions={"flash-attn": version}, provenance=None)
+    wanted = cases(on_device(settled, ComputeCapability.parse(capability), version), "full")
+    large = [case for case in wanted if case.head_dim == 256 and case.refused is None and case.call == "func"]
+    assert {case.backward for case in large if not case.dropout} == {backward}
+    assert {case.backward for case in large if case.dropout} == {with_dropout}
+    assert any(case.refused == "backward of head dim 256" for case in wanted) is not backward
+
+
+def test_gradients_that_no_kernel_writes_are_warned_of_from_the_release_on_that_says_nothing() -> None:
+    def warning(version: str, capability: str) -> str | None:
+        settled = settle(Expectation(), versions={"flash-attn": version}, provenance=None)
+        return silently_wrong(on_device(settled, ComputeCapability.parse(capability), version), version)
+
+    assert "head dim 256 with dropout" in (warning("2.8.3", "8.9") or "")
+    assert warning("2.6.3", "8.9") is warning("2.8.3", "9.0") is warning("1.0.9", "8.6") is None
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"selection": ["x"]}', '{"inputs": 3}', None])
+def test_a_record_of_another_shape_is_no_record(text: str | None) -> None:
+    assert read_provenance(text) is None
 
 
 def test_devices_are_shown_as_the_user_named_them() -> None:

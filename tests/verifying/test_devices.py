@@ -38,7 +38,7 @@ STAND_IN = """
     emit("loaded", seconds=0.5)
     if job["stage"] == "imports":
         emit("software", versions={"torch": "2.11.0", "flash-attn": "2.8.3", "unsloth": "2026.10.9"}, extensions=[], provenance=None)
-        emit("devices", devices=GPUS, torch_cuda="12.8", torch_archs=[], detail="")
+        emit("devices", devices=GPUS, torch_cuda="12.8", torch_archs=[], detail=DETAIL, unopened=UNOPENED)
         check("import torch")
     else:
         check(job["stage"], error=0.001, limit=0.002)
@@ -54,15 +54,22 @@ H100, A10 = (
 def run(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    *gpus: object,
+    *gpus: dict[str, object],
     visible: str | None = None,
     broken: str = "none",
     mode: str = "quick",
+    detail: str = "",
+    unopened: int = 0,
 ) -> tuple[Receipt, list[tuple[str, str | None]]]:
     """Verify a machine with these GPUs and return the receipt and each child's stage and ``CUDA_VISIBLE_DEVICES``."""
     log = folder / "log"
     text = (
-        textwrap.dedent(STAND_IN).replace("LOG", repr(str(log))).replace("GPUS", repr(list(gpus))).replace("BROKEN", repr(broken))
+        textwrap.dedent(STAND_IN)
+        .replace("LOG", repr(str(log)))
+        .replace("GPUS", repr([{"index": index, **gpu} for index, gpu in enumerate(gpus) if gpu]))
+        .replace("BROKEN", repr(broken))
+        .replace("DETAIL", repr(detail))
+        .replace("UNOPENED", str(unopened))
     )
     python = folder / "bin" / "python"
     (folder / "lib" / "python3.12" / "site-packages").mkdir(parents=True)
@@ -117,6 +124,46 @@ def test_a_gpu_that_fails_does_not_fail_the_other(tmp_path: Path, monkeypatch: p
     assert {(check.device, check.code) for check in receipt.checks if check.outcome is Outcome.FAILED} == {(1, "crashed")}
     assert any(check.device == 0 and check.name == "kernels" and check.outcome is Outcome.PASSED for check in receipt.checks)
     assert receipt.verdict == "no"
+
+
+def test_a_gpu_that_does_not_open_fails_and_the_others_are_verified_under_their_own_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first cannot be used; what is there of it is the error that torch gave."""
+    receipt, children = run(tmp_path, monkeypatch, {}, H100, detail="GPU 0: RuntimeError: CUDA error: unknown error")
+    assert [shown for stage, shown in children if stage == "kernels"] == ["1"]
+    failed = [check for check in receipt.checks if check.outcome is Outcome.FAILED]
+    assert [(check.name, check.code) for check in failed] == [("every GPU opens", "cuda-error")]
+    assert "GPU 0" in failed[0].detail
+
+
+@pytest.mark.parametrize(
+    ("detail", "code"),
+    [
+        ("RuntimeError: The NVIDIA driver on your system is too old (found version 11040)", "driver-too-old"),
+        ("RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized", "cuda-unavailable"),
+    ],
+)
+def test_gpus_none_of_which_opens_are_no_machine_without_a_gpu(
+    detail: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt, _ = run(tmp_path, monkeypatch, detail=detail)
+    assert [(check.outcome, check.code) for check in receipt.checks if check.name == "kernels on the GPU"] == [
+        (Outcome.FAILED, code)
+    ]
+
+
+def test_a_gpu_that_the_driver_lists_and_cuda_does_not_open_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    receipt, _ = run(tmp_path, monkeypatch, H100, unopened=1)
+    assert receipt.passed
+    assert "lists 1 more" in receipt.warnings[-1]
+
+
+def test_a_gpu_without_the_shared_memory_for_head_dim_256_is_not_asked_for_what_no_kernel_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt, _ = run(tmp_path, monkeypatch, H100, A10)
+    assert [text for text in receipt.warnings if "head dim 256 with dropout" in text]
 
 
 def test_no_receipt_holds_what_tells_one_card_from_another_of_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

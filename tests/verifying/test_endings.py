@@ -110,6 +110,21 @@ def test_what_a_module_prints_or_closes_changes_nothing(importing: Ending, sourc
     assert done.finished
 
 
+def test_what_a_crashed_module_printed_is_judged_by_its_ends(importing: Ending) -> None:
+    started = time.process_time()
+    done, check = importing(
+        "for _ in range(200): os.write(1, b'noise\\n' * 100_000)\nos.write(1, b'undefined symbol: x')\nos.abort()"
+    )
+    assert (check.code, len(done.said) < 200_000) == ("undefined-symbol-abi-mismatch", True)
+    assert time.process_time() - started < 5
+
+
+def test_a_thread_that_a_module_leaves_running_costs_nothing(importing: Ending) -> None:
+    done, check = importing("import threading\nthreading.Thread(target=time.sleep, args=(60,)).start()")
+    assert check.outcome is Outcome.PASSED
+    assert done.result.seconds < 15
+
+
 def test_printing_without_end_fills_no_disk(importing: Ending) -> None:
     _, check = importing("while True: os.write(1, b'x' * 1_000_000)", check_seconds=60.0)
     assert (check.outcome, check.code) == (Outcome.FAILED, "import-failed")

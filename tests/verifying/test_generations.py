@@ -17,11 +17,20 @@ pytestmark = pytest.mark.integration
 GENERATIONS = Path(__file__).resolve().parent / "generations"
 
 
-def run(python: Path, version: str, *names: str, fault: str = "", stage: str = "kernels") -> ChildRun:
+def run(
+    python: Path,
+    version: str,
+    *names: str,
+    fault: str = "",
+    stage: str = "kernels",
+    lengths: tuple[int, ...] = (),
+    environment: dict[str, str] | None = None,
+) -> ChildRun:
+    """Verify stand-ins of generations; timed only where ``lengths`` are given."""
     expect = settle(Expectation(), versions={"flash-attn": version}, provenance=None)
     paths = tuple(map(str, (*(GENERATIONS / name for name in names), PLAIN)))
-    job = Job(stage, "quick", "cpu", expect, 60.0, paths=paths, speed=False)
-    return run_child(python, job, timeout=180, environment={"FAULT": fault, "OMP_NUM_THREADS": "1"})
+    job = Job(stage, "quick", "cpu", expect, 60.0, paths=paths, lengths=lengths, speed=bool(lengths))
+    return run_child(python, job, timeout=180, environment={"FAULT": fault, "OMP_NUM_THREADS": "1", **(environment or {})})
 
 
 def failed(run: ChildRun) -> list[Check]:
@@ -55,6 +64,15 @@ def test_generations_3_and_4_are_measured_side_by_side_within_what_fa3_was_built
     assert any("d256" in name for name in third)
     assert not any(word in name for name in third for word in ("fp16", "d192", "splits")), "its build flags leave these out"
     assert any("varlen" in name for name in names if name.startswith("flash-attn 4"))
+
+
+@pytest.mark.parametrize(("left_out", "head_dim"), [("BACKWARD", 128), ("HDIM128", 256)])
+def test_what_an_fa3_leaves_out_is_neither_computed_nor_timed(left_out: str, head_dim: int, torch_python: Path) -> None:
+    done = run(torch_python, "", "three", lengths=(64,), environment={"LEFT_OUT": left_out})
+    assert failed(done) == []
+    rows = [event for event in done.events if event["event"] == "timing" and event["implementation"] == "flash-attn 3"]
+    assert {row["head_dim"] for row in rows} == {head_dim}
+    assert ("forward+backward" in {row["pass"] for row in rows}) == (left_out != "BACKWARD")
 
 
 @pytest.mark.slow

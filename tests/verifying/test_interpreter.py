@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.environments.install import site_packages
 from provisioner.errors import UsageError
 from provisioner.verifying.interpreter import find_interpreter
 
@@ -52,6 +53,14 @@ def test_an_error_at_the_start_is_its_reason(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         find_interpreter(program(tmp_path / "python", "echo 'Fatal Python error: no module encodings' >&2; exit 1"))
     assert caught.value.why == "Fatal Python error: no module encodings"
+
+
+def test_an_interpreter_whose_site_hook_prints_is_one(tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", symlinks=True)
+    (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    (site / "noisy.pth").write_text("import sys; print('hook 1 2')\n")
+    assert find_interpreter(tmp_path / "env") == tmp_path / "env" / "bin" / "python"
+    assert site_packages(tmp_path / "env" / "bin" / "python") == site
 
 
 @pytest.mark.parametrize("named", ["missing", "empty"])

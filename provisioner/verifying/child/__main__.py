@@ -8,6 +8,7 @@ and a module of theirs can never shadow one of the environment's.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -59,6 +60,8 @@ def main(work: Path) -> None:
     except Ended as reason:
         reporter.emit("ended", detail=str(reason))
     reporter.emit("finished")
+    sys.stderr.flush()
+    os._exit(0)  # a thread that a library left running would keep the process
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def build_cases(expect: dict[str, Any], calls: dict[str, set[str]], *, generatio
     """Return the cases for functions ``calls`` (kind → its parameters), refusals last; none needs a parameter that is missing.
 
     ``expect`` holds ``head_dims``, ``backward_head_dims``, ``dtypes``, ``features``, ``grouped`` (fewer key heads than query heads are possible)
-    and ``foreign`` (kernels for older devices: what upstream refuses by asking the device is not refused).
+    ``foreign`` (kernels for older devices: what upstream refuses by asking the device is not refused), and ``forward_with_dropout`` where the
+    device has no backward with dropout for some head dims.
     """
     main = "func" if "func" in calls else "varlen"
     wanted = [*_claimed(expect, calls, main, mode), *_refusals(expect, main, generation)]
@@ -106,7 +107,9 @@ def _with_backward(case: Case, expect: dict[str, Any]) -> Case:
     """Ask for gradients only where the build has them and the call gives any."""
     if case.refused is not None:
         return case
-    claimed = "backward" in expect["features"] and _kernel_dim(case.head_dim, expect) in expect["backward_head_dims"]
+    dim = _kernel_dim(case.head_dim, expect)
+    claimed = "backward" in expect["features"] and dim in expect["backward_head_dims"]
+    claimed = claimed and not (case.dropout and dim in expect["forward_with_dropout"])
     return replace(case, backward=case.backward and claimed)
 
 

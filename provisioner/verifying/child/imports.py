@@ -34,7 +34,15 @@ def run(job: dict[str, Any], reporter: Reporter) -> None:
     Unsloth is imported here only where there is no GPU: elsewhere the finetuning stage does, and it takes 20 s (H100, 2026-11-25).
     Raise `Ended` when torch does not import, since all others would fail for it.
     """
-    reporter.emit("software", versions=_versions(), extensions=_extensions(), provenance=_provenance(), machine=_machine())
+    versions = {name: found for name in DISTRIBUTIONS if (found := installed_version(name)) is not None}
+    reporter.emit(
+        "software",
+        versions={name: version for name, version in versions.items() if version},
+        nameless=[name for name, version in versions.items() if not version],
+        extensions=_extensions(),
+        provenance=_provenance(),
+        machine=_machine(),
+    )
     modules = [name for name in MODULES if name not in job["skip"] and (_there(name) or name in job["expect"]["imports"])]
     reporter.emit("plan", names=[f"import {name}" for name in modules if name != "unsloth"])
     devices = _report_devices(reporter) if "torch" in job["skip"] else []
@@ -60,12 +68,14 @@ def _machine() -> dict[str, str]:
     return {name: value for name, value in known.items() if value}
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in DISTRIBUTIONS:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+def installed_version(name: str) -> str | None:
+    """Return a distribution's version, "" where its metadata are gone (an install was cut off), None where it is not there."""
+    try:
+        return importlib.metadata.version(name) or ""
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    except (KeyError, OSError):  # what Pythons to come say of metadata without a version, and what the file system says
+        return ""
 
 
 def _provenance() -> str | None:
@@ -102,7 +112,7 @@ def is_there(module: str) -> bool:
 
 def _there(module: str) -> bool:
     """Say whether a module of `MODULES` is there; FA4 is a folder within ``flash_attn``, so it is looked for by its distribution."""
-    return "flash-attn-4" in _versions() if module == "flash_attn.cute" else is_there(module.partition(".")[0])
+    return installed_version("flash-attn-4") is not None if module == "flash_attn.cute" else is_there(module.partition(".")[0])
 
 
 def import_module(module: str) -> dict[str, Any]:
@@ -114,24 +124,55 @@ def import_module(module: str) -> dict[str, Any]:
 
 
 def _report_devices(reporter: Reporter) -> list[dict[str, Any]]:
+    """Report the GPUs that CUDA opens, each with its index; ``detail`` says what went wrong with the others, or with all.
+
+    torch counts by NVML, which lists GPUs that CUDA cannot open (a driver that is too old, a lost card) and a MIG host's whole cards: CUDA's
+    own count is what there is to use.
+    """
     devices: list[dict[str, Any]] = []
-    detail = ""
+    built_for, archs, faults = None, [], []
     try:
         import torch
 
-        built_for = torch.version.cuda
-        for index in range(torch.cuda.device_count()):
-            facts = torch.cuda.get_device_properties(index)
-            devices.append(
-                {
-                    "name": facts.name,
-                    "compute_capability": f"{facts.major}.{facts.minor}",
-                    "memory_mib": facts.total_memory // 2**20,
-                    "uuid": str(getattr(facts, "uuid", "")),
-                }
-            )
+        built_for, listed = torch.version.cuda, torch.cuda.device_count()
         archs = torch.cuda.get_arch_list()
+        opened = _opened() if listed else 0
     except Exception as error:
-        built_for, archs, detail = None, [], f"{type(error).__name__}: {error}"
-    reporter.emit("devices", devices=devices, torch_cuda=built_for, torch_archs=archs, detail=detail)
+        listed = opened = 0
+        faults.append(f"{type(error).__name__}: {error}")
+    for index in range(opened):
+        try:
+            devices.append({"index": index, **_device(index)})
+        except Exception as error:
+            faults.append(f"GPU {index}: {type(error).__name__}: {error}")
+    in_parts = any("MIG" in device["name"] for device in devices)
+    reporter.emit(
+        "devices",
+        devices=devices,
+        torch_cuda=built_for,
+        torch_archs=archs,
+        detail="; ".join(faults),
+        unopened=0 if in_parts else max(0, listed - opened),
+    )
     return devices
+
+
+def _opened() -> int:
+    """Return how many GPUs CUDA opens. Raise what torch raises where it opens none."""
+    import torch
+
+    torch.cuda.init()
+    count = getattr(getattr(torch, "_C", None), "_cuda_getDeviceCount", torch.cuda.device_count)
+    return int(count())
+
+
+def _device(index: int) -> dict[str, Any]:
+    import torch
+
+    facts = torch.cuda.get_device_properties(index)
+    return {
+        "name": facts.name,
+        "compute_capability": f"{facts.major}.{facts.minor}",
+        "memory_mib": facts.total_memory // 2**20,
+        "uuid": str(getattr(facts, "uuid", "")),
+    }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import inspect
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 
 from provisioner.verifying.child.cases import CACHES, Case
-from provisioner.verifying.child.imports import is_there
+from provisioner.verifying.child.imports import installed_version, is_there
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,7 @@ def _parameters(function: Callable[..., Any]) -> set[str]:
 
 def _version(distribution: str) -> str:
     """Return the version of a distribution: FA3's module states none and FA4's asks for a name that it is not installed under."""
-    with suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(distribution)
-    return ""
+    return installed_version(distribution) or ""
 
 
 def _flash_attn() -> Interface | None:

@@ -34,8 +34,14 @@ MATH_COPIES = 6
 
 
 def time_attention(found: list[Interface], job: dict[str, Any], reporter: Reporter) -> None:
-    """Report one ``timing`` event per length, pass and implementation; a backend that refuses is left out."""
-    expect = job["expect"]
+    """Report one ``timing`` event per length, pass and implementation; a backend that refuses is left out.
+
+    Nothing is timed where the installed ones share no head dim or dtype.
+    """
+    expect = _shared(found, job["expect"])
+    if not expect["dtypes"] or not expect["head_dims"]:
+        return
+    job = {**job, "expect": expect}
     dtype = "bf16" if "bf16" in expect["dtypes"] else "fp16"
     head_dim = 128 if 128 in expect["head_dims"] else expect["head_dims"][-1]
     for length in job["lengths"] or LENGTHS[job["mode"]]:
@@ -48,6 +54,14 @@ def time_attention(found: list[Interface], job: dict[str, Any], reporter: Report
             outcome = reporter.check(f"speed: {name} n{length}", name, body, refused=lacking, refusal="allowed")
             for row in outcome.get("rows", ()):
                 reporter.emit("timing", implementation=name, seqlen=length, dtype=dtype, head_dim=head_dim, **row)
+
+
+def _shared(found: list[Interface], expect: dict[str, Any]) -> dict[str, Any]:
+    """Return ``expect`` as far as every installed attention that must run has it: an FA3 without backward, say. Only equal work can be compared."""
+    shared = dict(expect)
+    for claims in (interface.claims for interface in found if interface.claims is not None and not interface.optional):
+        shared |= {name: [one for one in shared[name] if one in claims[name]] for name in claims}
+    return shared
 
 
 def _contestants(found: list[Interface], case: Case, length: int, device: str) -> list[tuple[str, Callable[..., Any]]]:

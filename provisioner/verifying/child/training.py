@@ -57,7 +57,7 @@ def train_with_transformers(attention: str, device: str, head_dim: int, dtype: s
     torch.manual_seed(1)
     config = LlamaConfig(**shape(head_dim))
     half = {"fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
-    model = LlamaForCausalLM._from_config(config, attn_implementation=attention, dtype=torch.float32).to(device)
+    model = LlamaForCausalLM._from_config(config, attn_implementation=attention).to(device, torch.float32)
     return take_steps(model.train(), half, rate=1e-3)
 
 

@@ -1,7 +1,4 @@
-CONFIG = {
-    "build_flags": {
-        "FLASHATTENTION_DISABLE_FP16": True,
-        "FLASHATTENTION_DISABLE_HDIM192": True,
-        "FLASHATTENTION_DISABLE_SPLIT": True,
-    }
-}
+import os
+
+LEFT_OUT = ("FP16", "HDIM192", "SPLIT", *os.environ.get("LEFT_OUT", "").split())
+CONFIG = {"build_flags": {f"FLASHATTENTION_DISABLE_{name}": True for name in LEFT_OUT}}

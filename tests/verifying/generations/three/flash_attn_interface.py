@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flash_attn_config import LEFT_OUT  # type: ignore[import-not-found]
 from plain_attention import attend_batch, attend_cached, attend_packed
 
 
@@ -12,7 +13,22 @@ def flash_attn_func(
     k_descale: Any = None, v_descale: Any = None, window_size: Any = (-1, -1), attention_chunk: int = 0, softcap: float = 0.0,
     num_splits: int = 1, pack_gqa: Any = None, deterministic: bool = False, sm_margin: int = 0, return_attn_probs: bool = False,
 ) -> Any:  # fmt: skip
-    return attend_batch(q, k, v, causal=causal, right=True, window=window_size, softcap=softcap, scale=softmax_scale)
+    return _in_this_build(
+        attend_batch(q, k, v, causal=causal, right=True, window=window_size, softcap=softcap, scale=softmax_scale)
+    )
+
+
+def _in_this_build(out: Any) -> Any:
+    """Return ``out``, whose head dim and gradients must be in the build (the refusals of hopper/flash_api.cpp and its interface)."""
+    if f"HDIM{out.shape[-1]}" in LEFT_OUT:
+        raise RuntimeError(f"This flash attention build does not support hdim {out.shape[-1]}.")
+    if out.requires_grad and "BACKWARD" in LEFT_OUT:
+        out.register_hook(_refuse)
+    return out
+
+
+def _refuse(gradient: Any) -> None:
+    raise RuntimeError("This flash attention build does not support backward.")
 
 
 def flash_attn_varlen_func(
