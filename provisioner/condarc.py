@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.compat import tomllib
+from provisioner.paths import NO_HOME, home_dir
 
 CHANNEL_ALIAS = "https://conda.anaconda.org"
 CONDA_FORGE = "conda-forge"
@@ -42,7 +43,7 @@ def read_conda_settings(
     ``conda/base/context.py``, ``expandvars``, read 2026-11-27); values of another kind than conda's count as absent.
     """
     environ = os.environ if environ is None else environ
-    home = Path.home() if home is None else home
+    home = home or home_dir() or NO_HOME
     merged: dict[str, Any] = {}
     for path in _files(environ, home, etc):
         merged |= _expanded(_yaml(path), environ)

@@ -115,8 +115,8 @@ class Busy(ProvisionError):
 
 EXIT_INTERRUPTED = 130
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_SAYS_FULL = re.compile("no space left|disk quota exceeded", re.IGNORECASE)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SAYS_FULL = re.compile("no space left|disk quota exceeded|file too large", re.IGNORECASE)
 _REFUSED = {
     errno.EACCES: "this user may not",
     errno.EPERM: "the system does not permit it",
@@ -153,7 +153,9 @@ def of_os_error(error: OSError) -> ProvisionError | None:
     """Return the error that a user can act on when the system refused a file or a disk is full; None for any other fault."""
     place = str(error.filename2 or error.filename or "")
     if error.errno in _FULL:
-        return full_disk("the disk, or this user's share of it, is full; what was half-written is removed", place)
+        return full_disk(
+            "the disk, or what this user may write (`ulimit -f`, quota), is full; what was half-written is removed", place
+        )
     if error.errno in _REFUSED and place:
         return UsageError(
             f"cannot use {place}",

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from provisioner import download
 from provisioner.compat import tomllib
+from provisioner.paths import NO_HOME, home_dir
 
 TORCH_INDEX = "https://download.pytorch.org/whl"
 """PyTorch's own indexes lie below it, one per CUDA build: ``…/cu126``, ``…/cpu`` (pytorch.org, "Get started", read 2026-11-24)."""
@@ -142,7 +143,7 @@ def read_index_settings(
 ) -> IndexSettings:
     """Return the index settings of this user; unreadable files count as absent, as they do for pip."""
     environ = os.environ if environ is None else environ
-    home = Path.home() if home is None else home
+    home = home or home_dir() or NO_HOME
     if (mirror := chosen_index.get()) is not None:
         return IndexSettings("mirror", mirror)
     uv_default = _uv_setting(environ, home, etc)
@@ -170,7 +171,7 @@ def read_index_settings(
 def settings_files(environ: Mapping[str, str] | None = None, *, home: Path | None = None, etc: Path = Path("/etc")) -> list[Path]:
     """Return the files that uv itself reads its settings from, the winning one first, whether or not they exist."""
     environ = os.environ if environ is None else environ
-    home = Path.home() if home is None else home
+    home = home or home_dir() or NO_HOME
     if named := environ.get("UV_CONFIG_FILE"):
         return [Path(named)]
     return [Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv" / "uv.toml", etc / "uv" / "uv.toml"]

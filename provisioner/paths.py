@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 XDG_PLATFORMS = ("linux",)
+NO_HOME = Path("/nonexistent")
+"""Where the settings of a user without a home would lie; Debian's policy manual gives such users this one (9.2.3, read 2026-11-27)."""
 
 
-def _root(variable: str, default: Path) -> Path:
+def _root(variable: str, default: Callable[[], Path]) -> Path:
     value = os.environ.get(variable)
-    return Path(value).expanduser().absolute() if value else default
+    return Path(value).expanduser().absolute() if value else default()
 
 
 def _user_dir(kind: str) -> Path:
@@ -29,27 +31,45 @@ def _user_dir(kind: str) -> Path:
     if sys.platform in XDG_PLATFORMS:
         variable, default = {"data": ("XDG_DATA_HOME", ".local/share"), "cache": ("XDG_CACHE_HOME", ".cache")}[kind]
         chosen = Path(os.environ.get(variable, ""))
-        home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises where the user has none
-        return (chosen if chosen.is_absolute() else Path(home, default)) / "provision"
+        return (chosen if chosen.is_absolute() else _home_for(kind) / default) / "provision"
     import platformdirs
 
     named = platformdirs.user_data_dir if kind == "data" else platformdirs.user_cache_dir
     return Path(named("provision", appauthor=False))
 
 
+def home_dir() -> Path | None:
+    """Return the user's home; None for one that neither ``HOME`` nor the user database names (a container's numeric user, say)."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises where the user has none
+    return Path(home) if home.startswith("/") else None
+
+
+def _home_for(kind: str) -> Path:
+    from provisioner.errors import UsageError
+
+    home = home_dir()
+    if home is None:
+        raise UsageError(
+            f"there is no place for this user's {kind}: HOME is not set, and the user database does not know the user",
+            hints=["export HOME=/a/folder/of/yours", "or name both: PROVISION_DATA_DIR and PROVISION_CACHE_DIR"],
+            code="no-home",
+        )
+    return home
+
+
 def data_dir() -> Path:
     """The directory of what must be kept: generations and environments of the venv backend."""
-    return _root("PROVISION_DATA_DIR", _user_dir("data"))
+    return _root("PROVISION_DATA_DIR", lambda: _user_dir("data"))
 
 
 def cache_dir() -> Path:
     """The directory of what can be fetched or built again."""
-    return _root("PROVISION_CACHE_DIR", _user_dir("cache"))
+    return _root("PROVISION_CACHE_DIR", lambda: _user_dir("cache"))
 
 
 def envs_dir() -> Path:
     """The directory of the links ``NAME`` → generation."""
-    return _root("PROVISION_ENVS_DIR", data_dir() / "envs")
+    return _root("PROVISION_ENVS_DIR", lambda: data_dir() / "envs")
 
 
 def generations_dir() -> Path:
@@ -59,7 +79,7 @@ def generations_dir() -> Path:
 
 def wheelhouse_dir() -> Path:
     """The content-addressed store of wheels built here; may lie on a shared file system."""
-    return _root("PROVISION_WHEELHOUSE", cache_dir() / "wheelhouse")
+    return _root("PROVISION_WHEELHOUSE", lambda: cache_dir() / "wheelhouse")
 
 
 def refuses(error: OSError) -> bool:

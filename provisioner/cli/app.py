@@ -6,6 +6,7 @@ import errno
 import importlib
 import os
 import re
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -201,7 +202,8 @@ def _misread(error: click.ClickException, words: list[str]) -> int:
         return 2
     path = context.command_path if context else "provision"
     hints = [f"`{path} --help` shows how it is called"]
-    if path == "provision" and len(words) > 1:
-        hints.insert(0, f"options go behind the command: provision {words[1]} {words[0]}")
+    if path == "provision" and (named := next((word for word in words if word in COMMANDS), None)):
+        others = [word for word in words if word != named]
+        hints.insert(0, f"options go behind the command: {shlex.join(['provision', named, *others])}")
     message = error.format_message().rstrip(".")
     return _failed(UsageError(message[0].lower() + message[1:], hints=hints), words)

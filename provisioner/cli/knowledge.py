@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -43,8 +44,13 @@ def update(api: str | None, official_only: bool, *, output: Output, offline: boo
 
     GITHUB_TOKEN, if set, raises GitHub's allowance; it is sent to GitHub alone. A mirror gets PROVISION_RELEASES_TOKEN.
     """
+    from provisioner.errors import UsageError
     from provisioner.knowledge import refresh, release_lists
 
+    if api and urlsplit(api).scheme not in ("http", "https"):
+        raise UsageError(
+            f"no address of an API: {api}", hints=["it begins with https:// (--api, PROVISION_RELEASES_API)"], code="bad-url"
+        )
     publishers = [one for one in release_lists.PUBLISHERS if one.trust == "official" or not official_only]
     with output.progress():
         outcome = refresh.refresh(publishers, api=api or release_lists.GITHUB_API)

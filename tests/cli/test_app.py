@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -195,3 +197,30 @@ def test_every_command_takes_the_options_that_all_share() -> None:
     for name in app.COMMANDS:
         known = {option for command, one in parameters() if command == name for option in one.opts}
         assert shared <= known, name
+
+
+def test_a_user_without_a_home_is_told_what_to_set_and_needs_nothing_more(tmp_path: Path) -> None:
+    """A container run with a numeric user, and HOME not set: here a name space in which this user is a stranger."""
+    stranger = ["unshare", "--user", "--map-user=54321"]
+    if shutil.which("unshare") is None or subprocess.run([*stranger, "true"], capture_output=True).returncode:
+        pytest.skip("no user name spaces here")
+
+    def as_stranger(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        left_out = ("HOME", "PROVISION_DATA_DIR", "PROVISION_CACHE_DIR")
+        environ = {name: value for name, value in os.environ.items() if name not in left_out}
+        command = [*stranger, sys.executable, "-m", "provisioner", *words]
+        return subprocess.run(command, env={**environ, **more}, capture_output=True, text=True, timeout=60)
+
+    said = as_stranger("list")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "error[no-home]" in said.stderr
+    named = {"PROVISION_DATA_DIR": str(tmp_path / "d"), "PROVISION_CACHE_DIR": str(tmp_path / "c")}
+    assert as_stranger("list", **named).returncode == 0
+    again = as_stranger("lock", "--offline", "--gpu", "h100", "--driver", "580.65.06", "--dry-run", **named)
+    assert again.returncode != app.EXIT_FAULT, again.stderr
+
+
+def test_options_before_the_command_are_answered_with_the_line_to_type() -> None:
+    said = provision("--gpu", "h100", "plan")
+    assert said.returncode == 2
+    assert "provision plan --gpu h100" in said.stderr

@@ -76,3 +76,8 @@ def test_update_leaves_with_4_when_nothing_answers(server: ReleaseServer, capsys
     assert _run(["knowledge", "update", "--api", server.url]) == 4
     assert wheel_index.shipped().date in capsys.readouterr().err
     assert _run(["knowledge", "update", "--api", server.url, "--offline"]) == 4
+
+
+def test_what_is_no_address_of_an_api_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(["knowledge", "update", "--api", "foo"]) == 2
+    assert "error[bad-url]" in capsys.readouterr().err
