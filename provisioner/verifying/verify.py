@@ -15,11 +15,11 @@ from provisioner import progress
 from provisioner.capability import ComputeCapability
 from provisioner.errors import UsageError
 from provisioner.verifying.child_process import ChildRun, Job, run_child
+from provisioner.verifying.devices import KERNELS, lost, unopened, visible_entries, without_gpu
 from provisioner.verifying.expectation import Expectation, on_device, read_provenance, settle, silently_wrong
 from provisioner.verifying.extensions import check_extension
-from provisioner.verifying.failures import classify
 from provisioner.verifying.interpreter import find_interpreter
-from provisioner.verifying.judging import judge, shorten
+from provisioner.verifying.judging import judge
 from provisioner.verifying.receipt import Check, Outcome, Receipt, Stage
 from provisioner.verifying.speed_report import slower_than_sdpa
 
@@ -28,10 +28,6 @@ TIMEOUT = {"quick": 300.0, "full": 900.0}
 
 CHECK_SECONDS = {"quick": 60.0, "full": 120.0}
 """Seconds that one check may take, where no kernel has to be compiled by the driver first."""
-
-
-KERNELS = "kernels on the GPU"
-"""The check that stands for all of a GPU's where none could be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +111,7 @@ def verify(
     settled = settle(wanted, versions=versions, provenance=provenance)
     extensions = [Path(path) for path in software.get("extensions", ())]
     archs, extension_checks = check_extension(session.python, settled)
-    checks = [*import_checks, *_nameless(software), *extension_checks, *_lost(seen)]
+    checks = [*import_checks, *_nameless(software), *extension_checks, *lost(seen)]
     runs = list(_on_devices(session, settled, seen, checks, device, archs, versions))
     checks += [check for index, run in runs for check in judge(run, device=index)]
     attention = _attention(runs)
@@ -132,7 +128,7 @@ def verify(
         attention=attention,
         digests={path.name: _sha256(path) for path in extensions if path.is_file()},
         seconds=round(time.monotonic() - started, 2),
-        warnings=(*slower_than_sdpa(timings), *_unopened(seen), *_silently_wrong(settled, seen, versions)),
+        warnings=(*slower_than_sdpa(timings), *unopened(seen), *_silently_wrong(settled, seen, versions)),
         machine=software.get("machine", {}),
         stages=tuple(_stage(run, index) for index, run in [*((None, run) for run in imports), *runs]),
     )
@@ -144,18 +140,6 @@ def needs_jit(archs: Sequence[str], versions: Mapping[str, str]) -> bool:
     flash-attn 1.0.9's head dim 128 took more than 100 s that way on an H100 (measured 2026-11-24).
     """
     return "flash-attn-4" in versions or (bool(archs) and all(arch.startswith("compute_") for arch in archs))
-
-
-def visible_entries(count: int, variable: str | None) -> tuple[str | None, ...]:
-    """Return for each of torch's ``count`` devices the value of ``CUDA_VISIBLE_DEVICES`` that shows it alone.
-
-    Entries may be indices, ``GPU-…`` or ``MIG-…`` identifiers, and are kept as the user wrote them. A single device that nothing selects
-    is left so: where MIG is on, that is the first instance, which no index names.
-    """
-    if variable is not None:
-        entries = [entry.strip() for entry in variable.split(",") if entry.strip()]
-        return tuple(entries[:count])
-    return (None,) if count == 1 else tuple(str(index) for index in range(count))
 
 
 def _imports(session: _Session, expectation: Expectation) -> tuple[list[ChildRun], list[Check]]:
@@ -191,7 +175,7 @@ def _on_devices(
         return [(None, session.run("kernels", expect, device="cpu")), (None, session.run("libraries", expect, device="cpu"))]
     devices = seen.get("devices", ())
     if not devices:
-        checks += _without_gpu(expect, seen)
+        checks += without_gpu(expect, seen)
         return []
     runs: list[tuple[int | None, ChildRun]] = []
     version = versions.get("flash-attn", "")
@@ -236,31 +220,6 @@ def _nameless(software: dict[str, Any]) -> list[Check]:
         )
         for name in software.get("nameless", ())
     ]
-
-
-def _lost(seen: dict[str, Any]) -> list[Check]:
-    """Return the failed check of GPUs that are there and cannot be used beside others that can."""
-    detail = shorten(seen.get("detail", ""))
-    if not detail or not seen.get("devices"):
-        return []
-    return [Check("every GPU opens", Outcome.FAILED, detail, classify(detail) or "cuda-unavailable")]
-
-
-def _without_gpu(expect: Expectation, seen: dict[str, Any]) -> list[Check]:
-    """Return the check of a machine where torch opens no GPU: a failure where one is wanted, or where one is there and does not open."""
-    if detail := shorten(seen.get("detail", "")):
-        return [Check(KERNELS, Outcome.FAILED, detail, classify(detail) or "cuda-unavailable")]
-    why = "torch was built without CUDA" if not seen.get("torch_cuda") else "torch sees no GPU"
-    if expect.gpu:
-        return [Check(KERNELS, Outcome.FAILED, why, "cuda-unavailable")]
-    return [Check(KERNELS, Outcome.SKIPPED, f"{why}: nothing was computed")]
-
-
-def _unopened(seen: dict[str, Any]) -> list[str]:
-    count = seen.get("unopened", 0)
-    return (
-        [f"the driver lists {count} more than the GPUs that CUDA opens (nvidia-smi says what state they are in)"] if count else []
-    )
 
 
 def _silently_wrong(expect: Expectation, seen: dict[str, Any], versions: dict[str, str]) -> list[str]:

@@ -8,8 +8,9 @@ import pytest
 
 from provisioner.capability import ComputeCapability
 from provisioner.verifying.child.cases import Case, build_cases
+from provisioner.verifying.devices import visible_entries
 from provisioner.verifying.expectation import Expectation, on_device, read_provenance, settle, silently_wrong
-from provisioner.verifying.verify import needs_jit, visible_entries
+from provisioner.verifying.verify import needs_jit
 
 OPTIONS = {"causal", "window_size", "softcap", "alibi_slopes", "dropout_p"}
 CALLS_2 = {
