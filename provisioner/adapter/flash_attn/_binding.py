@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from . import _layout
-from ._cache import Cache, Rotary, decode, gather_pages
+from ._cache import Cache, decode, gather_pages
 from ._layout import Options, Sequences
 from ._masks import Bounds
 from ._refusals import check_features, check_inputs
+from ._rotary import turn
 
 
 def fwd(
@@ -184,11 +185,12 @@ def fwd_kvcache(
     cache = Cache(kcache, vcache, lengths, cache_batch_idx, block_table)
     bounds = Bounds.of(is_causal, (window_size_left, window_size_right))
     if rotary_cos is not None and rotary_sin is not None and k is not None:
-        rotary = Rotary(rotary_cos, rotary_sin, is_rotary_interleaved)
         position = lengths.long()[:, None]
         moves = 0 if bounds == Bounds() else 1  # without a mask all queries stand where the cache ends, as upstream has it
-        q = rotary.turn(q, position + moves * torch.arange(q.shape[1], device=q.device))
-        k = rotary.turn(k, position + torch.arange(k.shape[1], device=k.device))
+        of_queries = position + moves * torch.arange(q.shape[1], device=q.device)
+        of_keys = position + torch.arange(k.shape[1], device=k.device)
+        q = turn(q, rotary_cos[of_queries], rotary_sin[of_queries], is_rotary_interleaved)
+        k = turn(k, rotary_cos[of_keys], rotary_sin[of_keys], is_rotary_interleaved)
     elif rotary_cos is not None or rotary_sin is not None:
         raise RuntimeError("rotary embedding needs cos, sin and new keys")
     if k is not None and v is not None:

@@ -49,26 +49,6 @@ def gather_pages(x: Tensor, table: Tensor | None, rows: Tensor | None = None) ->
     return x if rows is None else x[rows.long()]
 
 
-@dataclass(frozen=True)
-class Rotary:
-    """Rotary embedding: ``cos`` and ``sin`` are ``(positions, half of the rotated dims)``; pairs are neighbours when ``interleaved``."""
-
-    cos: Tensor
-    sin: Tensor
-    interleaved: bool
-
-    def turn(self, x: Tensor, position: Tensor) -> Tensor:
-        """Return ``x`` ``(batch, tokens, heads, dim)`` turned to ``position`` ``(batch, tokens)``; computed in float32 at least."""
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        cos, sin = (part[position.long()].to(dtype)[:, :, None] for part in (self.cos, self.sin))
-        width = 2 * cos.shape[-1]
-        turned, rest = x[..., :width].to(dtype), x[..., width:]
-        first, second = (turned[..., ::2], turned[..., 1::2]) if self.interleaved else turned.chunk(2, -1)
-        pair = (first * cos - second * sin, first * sin + second * cos)
-        joined = torch.stack(pair, -1).flatten(-2) if self.interleaved else torch.cat(pair, -1)
-        return torch.cat([joined.to(x.dtype), rest], -1)
-
-
 def decode(options: Options, q: Tensor, cache: Cache, new: int, leftpad: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return output and log-sum-exp ``(batch, heads, queries)`` of ``q`` over the cache, ``new`` keys more than its lengths say."""
     keys, values = cache.read()
