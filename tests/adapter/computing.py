@@ -113,7 +113,8 @@ def backward(
     SPLITS.append(num_splits_key)
     dq, dk, dv = (torch.full_like(x, torch.nan) for x in (query, key, value))
     for number, (batch, rows, keys) in enumerate(pieces(query, key, cu_seqlens_q, cu_seqlens_k)):
-        q, k, v, grad = query[batch, rows], key[batch, keys], value[batch, keys], grad_out_[batch, rows]
+        tensors = (query[batch, rows], key[batch, keys], value[batch, keys], grad_out_[batch, rows], out[batch, rows])
+        q, k, v, grad, result = (x.double() for x in tensors)
         if not len(q):  # no kernel promises to write gradients of keys without queries
             continue
         assert logsumexp[number, :, len(q) :].isposinf().all(), "the kernels read these rows: their probabilities must be 0"
@@ -122,7 +123,7 @@ def backward(
         share = (score - logsumexp[number, :, : len(q), None]).exp()
         drop = kept(int(philox_seed), tuple(score.shape), dropout_p, number) if dropout_p else 1.0
         dp = torch.einsum("ihd,jhd->hij", grad, v) * drop
-        ds = share * (dp - (grad * out[batch, rows]).sum(-1).T[:, :, None]) * scale
+        ds = share * (dp - (grad * result).sum(-1).T[:, :, None]) * scale
         dv[batch, keys] = torch.einsum("hij,ihd->jhd", share * drop, grad)
         dq[batch, rows], dk[batch, keys] = torch.einsum("hij,jhd->ihd", ds, k), torch.einsum("hij,ihd->jhd", ds, q)
     return dq, dk, dv, torch.empty(0)
@@ -467,14 +468,14 @@ def prepare() -> None:
         library.impl("_efficient_attention_backward", backward, "CPU")
 
 
-def main() -> None:
+def main(kinds: dict[str, Any]) -> None:
     prepare()
     sys.path.insert(0, str(Path(sys.argv[1])))
     torch.set_num_threads(1)
     for line in sys.stdin:
         case = json.loads(line)
-        print(json.dumps(KINDS[case.pop("kind")](case)), flush=True)
+        print(json.dumps(kinds[case.pop("kind")](case)), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(KINDS)

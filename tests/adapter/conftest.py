@@ -33,12 +33,22 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def compute(package: Path, torch_python: Path) -> Iterator[Compute]:
     """Answer cases of `tests.adapter.computing` in a process of their own that stays."""
-    script = Path(__file__).with_name("computing.py")
+    yield from answers("tests.adapter.computing", package, torch_python)
+
+
+@pytest.fixture(scope="session")
+def rotate(package: Path, torch_python: Path) -> Iterator[Compute]:
+    """Answer cases of `tests.adapter.rotating`, likewise."""
+    yield from answers("tests.adapter.rotating", package, torch_python)
+
+
+def answers(module: str, package: Path, torch_python: Path) -> Iterator[Compute]:
     process = subprocess.Popen(
-        [torch_python, "-W", "ignore", script, package],
+        [torch_python, "-W", "ignore", "-m", module, package],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        cwd=Path(__file__).resolve().parents[2],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert process.stdin is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 FUNCTIONS = (
     "flash_attn_func",
@@ -19,17 +20,31 @@ FUNCTIONS = (
     "unpad_input",
     "unpad_input_for_concatenated_sequences",
     "pad_input",
+    "apply_rotary",
+    "apply_rotary_emb",
+    "apply_rotary_emb_torch",
+    "apply_rotary_emb_qkv_",
+    "apply_rotary_emb_kv_",
+    "RotaryEmbedding._compute_inv_freq",
+    "RotaryEmbedding._update_cos_sin_cache",
+    "RotaryEmbedding.forward",
 )
 
 
 def signatures(*sources: str) -> dict[str, list[str]]:
     """Return function → parameters in order, as ``name`` or ``name=default``."""
-    found = {}
-    for source in sources:
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.FunctionDef) and node.name in FUNCTIONS:
-                found[node.name] = _parameters(node.args)
-    return found
+    return {
+        name: _parameters(node.args) for source in sources for name, node in _functions(ast.parse(source)) if name in FUNCTIONS
+    }
+
+
+def _functions(tree: ast.Module | ast.ClassDef) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Yield the functions of a module, and as ``class.function`` those of its classes."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from ((f"{node.name}.{name}", method) for name, method in _functions(node))
 
 
 def _parameters(arguments: ast.arguments) -> list[str]:

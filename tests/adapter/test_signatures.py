@@ -13,7 +13,7 @@ from provisioner.building.sources import fetch_sdist, unpack
 from tests.adapter.signatures import FUNCTIONS, signatures
 
 GOLDEN = Path(__file__).parent / "golden" / "flash-attn-2.8.3.post2.json"
-FILES = ("flash_attn_interface.py", "bert_padding.py")
+FILES = ("flash_attn_interface.py", "bert_padding.py", "layers/rotary.py", "ops/triton/rotary.py")
 
 
 def test_every_function_takes_what_upstreams_takes() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from provisioner import download
 from provisioner.adapter.kernels import AdapterVersion, Kernels, claims
+from provisioner.adapter.sources import FOLDER
 from provisioner.adapter.wheel import MODULE, AdapterOrder, build_order, make_adapter, provenance, write_adapter
 from provisioner.building import packing
 from provisioner.building.build import BuiltWheel
@@ -64,6 +65,15 @@ def test_the_record_names_every_file_with_its_hash(tmp_path: Path) -> None:
         for name in set(rows) - {next(name for name in rows if name.endswith("RECORD"))}:
             content = bundle.read(name)
             assert rows[name] == (packing.record_hash(content), str(len(content)))
+
+
+def test_every_module_is_in_it_and_each_folder_is_a_package(tmp_path: Path) -> None:
+    wheel = make_adapter(AdapterOrder(ATEN), wheelhouse=Wheelhouse(tmp_path)).path
+    with zipfile.ZipFile(wheel) as bundle:
+        names = {name for name in bundle.namelist() if name.endswith(".py")}
+    assert names == {f"flash_attn/{path.relative_to(FOLDER).as_posix()}" for path in FOLDER.rglob("*.py")}
+    assert {"flash_attn/layers/rotary.py", "flash_attn/ops/triton/rotary.py"} < names
+    assert all(f"{name.rpartition('/')[0]}/__init__.py" in names for name in names)
 
 
 def test_it_says_what_it_is(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Of upstream's layers the rotary embedding, which transformers imports."""

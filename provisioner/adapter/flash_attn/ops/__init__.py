@@ -1,0 +1,1 @@
+"""Of upstream's operations the rotary embedding, which transformers imports."""
