@@ -71,6 +71,7 @@ def command(
     Facts, plan, lock, packages, flash-attn, proof: NAME appears when all of it is done. Exit codes are listed in the README.
     """
     from provisioner import progress
+    from provisioner.cli.decided import check_decided
     from provisioner.cli.plan_text import plan_lines
     from provisioner.environments.create import CreateOptions, check_free, check_machine, create
     from provisioner.environments.locked import check_for
@@ -84,6 +85,8 @@ def command(
         machine = _machine(selection, settings, channels, bundle)
         locked = opened.locked if opened else _read_lock(lock_file, machine) if lock_file else None
         if locked:
+            source = "--bundle" if opened else "--lock"
+            check_decided(source, selection.request, locked.plan, channels=channels, recipe_dirs=selection.recipe_dirs)
             check_for(locked.lock, machine)
         plan = locked.plan if locked else _plan(machine, selection)
         if not output.as_json and not output.quiet:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -72,7 +73,9 @@ def drawing(function: F) -> F:
         function,
         (
             click.option("--channel", "channels", multiple=True, metavar="NAME|URL|PATH", help=channel),
-            click.option("--exclude-newer", metavar="DATE", help="Take nothing published after this date (YYYY-MM-DD)."),
+            click.option(
+                "--exclude-newer", metavar="DATE", help="Take nothing published after this day (YYYY-MM-DD, its end in UTC)."
+            ),
             click.option("--refresh", is_flag=True, help="Ask every index again: reuse no answer of the last ten minutes."),
             click.option(
                 "--cuda-toolkit", metavar="DIR|index", help="Compile with this toolkit; `index` takes the package index's."
@@ -133,7 +136,9 @@ def command(
     from provisioner.cli.lock_files import read_any
     from provisioner.kept_answers import refresh as asking_again
 
-    _check_task({"--check": checked, "--diff": compared, "--from": source, "--update": moving}, bool(platforms or classes))
+    tasks = {"--check": checked, "--diff": compared, "--from": source, "--update": moving}
+    _check_task(tasks, bool(platforms or classes))
+    _check_read(next((task for task, value in tasks.items() if value), None))
     if new is not None and compared is None:
         raise UsageError(f"unexpected argument {new}", hints=[f"to write there: provision lock -o {new}"])
     if checked is not None:
@@ -141,7 +146,7 @@ def command(
     if compared is not None:
         return lock_reports.difference(compared, _newer(new, output_file), output)
     if source is not None:
-        return lock_reports.converted(source, formats, output)
+        return lock_reports.converted(source, output_file.parent if _stated("output_file") else source.parent, formats, output)
     paths.check_writable(output_file)
     drawn = _Drawn(channels, _date(exclude_newer), cuda_toolkit, conda_needed=bool(platforms))
     with ExitStack() as stack:
@@ -157,7 +162,7 @@ def command(
     return lock_reports.written(results, files, output, before)
 
 
-def _check_task(tasks: dict[str, object], several: bool) -> None:
+def _check_task(tasks: Mapping[str, object], several: bool) -> None:
     """Raise `UsageError` for options that ask for two things at once, one of which would be left undone without a word."""
     asked = [name for name, value in tasks.items() if value]
     if several:
@@ -168,6 +173,34 @@ def _check_task(tasks: dict[str, object], several: bool) -> None:
             why="each starts from another place: a lock that is there, or the targets to lock for",
             hints=["run one after the other"],
         )
+
+
+_UNREAD = {
+    "--check": ("formats", "channels", "exclude_newer", "cuda_toolkit", "output_file", "refresh"),
+    "--diff": ("formats", "channels", "exclude_newer", "cuda_toolkit", "refresh"),
+    "--from": ("channels", "exclude_newer", "cuda_toolkit", "refresh"),
+}
+
+
+def _check_read(task: str | None) -> None:
+    """Raise `UsageError` for a stated option that this task would not read, and for GPUs stated in two ways."""
+    context = click.get_current_context()
+    options = {parameter.name: parameter.opts[-1] for parameter in context.command.params}
+    ignored = [options[name] for name in _UNREAD.get(task or "", ()) if _stated(name)]
+    if ignored:
+        raise UsageError(
+            f"{task} does not read {', '.join(ignored)}", why="it resolves nothing", hints=[f"leave {', '.join(ignored)} away"]
+        )
+    if _stated("classes") and (_stated("gpus") or _stated("machine_path")):
+        raise UsageError(
+            "--gpu-class says for which GPUs to lock, and so do --gpu and --machine", hints=["leave one of them away"]
+        )
+
+
+def _stated(name: str) -> bool:
+    from click.core import ParameterSource
+
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _newer(new: Path | None, output_file: Path) -> Path:
@@ -272,6 +305,9 @@ def _write(locks: list[Lock], output_file: Path, formats: tuple[str, ...]) -> li
     return files
 
 
+_DAY = re.compile(r"\d{4}-?\d\d-?\d\d")
+
+
 def _date(text: str | None) -> dt.datetime | None:
     if text is None:
         return None
@@ -279,4 +315,7 @@ def _date(text: str | None) -> dt.datetime | None:
         parsed = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError as error:
         raise UsageError(f"--exclude-newer needs a date, not {text!r}", hints=["--exclude-newer 2026-11-01"]) from error
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=dt.timezone.utc)
+    parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=dt.timezone.utc)
+    from provisioner.locking.values import end_of_day
+
+    return end_of_day(parsed) if _DAY.fullmatch(text) else parsed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,19 +26,20 @@ def check(what: str, selection: Selection, output: Output) -> int:
     path, prefix = _place(what)
     whole, made_by = read_any(path, selection.machine)
     known = targets(whole)
-    found: list[Drift] = []
+    found: dict[Drift, Lock] = {}
     for target in known:
         lock = single(whole, target) if len(known) > 1 else whole
-        found += _drifts(lock, selection, prefix)
+        for drift in _drifts(lock, selection, prefix):
+            found.setdefault(drift, lock)
     rows: list[dict[str, Any]] = [
         {
             "code": each.code,
             "severity": "error",
             "primary": number == 0,
             "evidence": each.evidence,
-            "fix": _fix(each, what, path, prefix, made_by),
+            "fix": _fix(each, what, path, prefix, made_by) or _again(lock, path, len(known)),
         }
-        for number, each in enumerate(dict.fromkeys(found))
+        for number, (each, lock) in enumerate(found.items())
     ]
     if output.as_json:
         output.document(lock={"path": str(path.absolute()), "packages": len(whole.packages), "made_by": made_by}, findings=rows)
@@ -47,12 +49,22 @@ def check(what: str, selection: Selection, output: Output) -> int:
 
 
 def _fix(drift: Drift, what: str, path: Path, prefix: Path | None, made_by: str) -> str:
-    """Return what to type for this lock: the names in place of the words that stand for them."""
-    if prefix is not None:
-        return f"provision create {what} --replace"
+    """Return what to type for this lock: the names in place of the words that stand for them; "" where it has to be locked again."""
+    from provisioner.locking.check import AGAIN
+
+    if prefix is not None and drift.code == "environment-drift":
+        return f"provision create {what} --replace --lock {shlex.quote(str(path))}"
     if made_by != "provision":
         return f"lock again with {made_by}, from channels and indexes that publish sha256"
-    return drift.fix.replace("FILE", str(path))
+    return "" if drift.fix == AGAIN else drift.fix.replace("FILE", str(path))
+
+
+def _again(lock: Lock, path: Path, targets: int) -> str:
+    """Return the line that locks again for what ``lock`` is for: the part of a file for several targets goes into a file of its own."""
+    from provisioner.locking.requested import words_again
+
+    place = path if targets == 1 and not path.is_relative_to(paths.data_dir()) else Path("new-lock.yml")
+    return shlex.join([*words_again(lock), "-o", str(place)])
 
 
 def _say(path: Path, lock: Lock, made_by: str, rows: list[dict[str, Any]], output: Output) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,18 +70,23 @@ def write_formats(lock: Lock, beside: Path, formats: Sequence[str]) -> list[Path
     return list(texts)
 
 
-def converted(source: Path, formats: Sequence[str], output: Output) -> int:
-    """Write an existing lock in other formats, resolving nothing."""
+def converted(source: Path, folder: Path, formats: Sequence[str], output: Output) -> int:
+    """Write an existing lock in other formats into ``folder``, resolving nothing."""
     from provisioner.errors import UsageError
+    from provisioner.locking.values import SOURCE
 
     if not formats:
         raise UsageError("--from needs at least one --format", hints=["--format explicit", "--format environment.yml"])
-    made = write_formats(read_any(source)[0], source, formats)
+    made = write_formats(read_any(source)[0], folder / source.name, formats)
     if output.as_json:
         output.document(files=[str(path.absolute()) for path in made])
     elif not output.quiet:
         for path in made:
             output.say(f"{'written':<13}{path}")
+        if left_out := {package.name for package in read_any(source)[0].packages if package.category == SOURCE}:
+            output.say(
+                f"{'left out':<13}{', '.join(sorted(left_out))}, compiled here: no such file builds it; `provision create --lock` does"
+            )
     return 0
 
 
@@ -118,7 +124,7 @@ def moved(old: Lock, path: Path, moving: tuple[str, ...], selection: Selection, 
 
     from provisioner.errors import UsageError
     from provisioner.locking.lock import plan_of
-    from provisioner.locking.requested import asked_again
+    from provisioner.locking.requested import asked_again, words_again
     from provisioner.locking.targets import targets
 
     plan = plan_of(old)
@@ -135,7 +141,10 @@ def moved(old: Lock, path: Path, moving: tuple[str, ...], selection: Selection, 
     if unknown:
         raise UsageError(
             f"the lock has no package {unknown[0]}",
-            hints=[*_near(unknown[0], old), f"provision lock --with {unknown[0]} adds one"],
+            hints=[
+                *_near(unknown[0], old),
+                f"one more: {shlex.join([*words_again(old), '--with', unknown[0], '-o', str(path)])}",
+            ],
             code="unknown-package",
         )
     drawn.as_before(old)

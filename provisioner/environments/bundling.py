@@ -21,6 +21,7 @@ from provisioner.environments.bundle import FOLDERS, MANIFEST, BundledFile, Bund
 from provisioner.environments.locked import Locked, read_locked
 from provisioner.errors import NoRoute, SourceUnreachable, UsageError
 from provisioner.exclusive import exclusive
+from provisioner.locking.targets import conda_platform
 from provisioner.locking.values import SOURCE, LockedPackage
 from provisioner.machine.facts import Machine, Platform
 from provisioner.parallel_downloads import Wanted, fetch_all, side_by_side
@@ -62,6 +63,13 @@ def order(lock_path: Path, output: Path, processor: str | None = None) -> Order:
     Raise `UsageError` when the lock cannot be bundled or the place is taken by something else.
     """
     locked = read_locked(lock_path, Machine(platform=Platform(machine=processor)) if processor else None)
+    if processor and locked.lock.platform != conda_platform(processor):
+        raise UsageError(
+            f"{lock_path} has nothing for {conda_platform(processor)}",
+            why=f"it is for {locked.lock.platform}",
+            hints=[f"lock for that as well: provision lock --platform {conda_platform(processor)} …", "or leave --platform away"],
+            code="lock-lacks-target",
+        )
     made = Order(lock_path, output.absolute(), locked, layout(locked.needed))
     for package in made.files.values():
         if package.manager == "pip" and package.category != SOURCE and not package.filename.endswith(".whl"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner.environments.foreign_lock import from_conda_lock, from_pixi, is_pixi, plan_for
-from provisioner.errors import NoRoute
+from provisioner.errors import IntegrityError, NoRoute
 from provisioner.locking.check import against_machine
 from provisioner.locking.conda_lock_file import read_lock
 from provisioner.locking.lock import plan_of
@@ -30,6 +30,17 @@ class Locked:
         """The files that `create` uses, in lock order: a venv takes its Python from the host and no conda packages."""
         conda = self.plan.backend == "conda"
         return tuple(package for package in self.lock.packages if conda or package.manager == "pip")
+
+
+def _check_hashes(lock: Lock) -> None:
+    for package in lock.packages:
+        if not package.sha256:
+            raise IntegrityError(
+                f"{package.name} {package.version} is locked without a sha256",
+                why="nothing unhashed is installed, and our locks state every file's: this one was edited",
+                hints=["take the lock as it was written, or lock anew: provision lock -o FILE"],
+                code="unhashed",
+            )
 
 
 def check_for(lock: Lock, machine: Machine) -> None:
@@ -55,6 +66,7 @@ def read_locked(path: Path, machine: Machine | None = None) -> Locked:
     else:
         lock = lock_for(read_lock(path), machine)
         if (plan := plan_of(lock)) is not None:
+            _check_hashes(lock)
             return Locked(lock, plan)
         foreign = from_conda_lock(lock, path, machine)
     return Locked(foreign.lock, plan_for(foreign, path, machine), foreign.made_by)

@@ -119,8 +119,15 @@ def against_prefix(lock: Lock, prefix: Path) -> Iterator[Drift]:
             continue  # the venv backend installs none of them
         if found is None:
             yield Drift("environment-drift", f"{package.name} {package.version} is locked and not installed", _again(prefix))
-        elif found.partition("+")[0] != package.version.partition("+")[0]:
+        elif not _same(found, package):
             yield Drift("environment-drift", f"{package.name} is {found}; locked is {package.version}", _again(prefix))
+
+
+def _same(found: str, package: LockedPackage) -> bool:
+    """Say whether the installed version is the locked one; where the lock states a build (``+cu126``) it must be that, unless it was made here."""
+    if "+" in package.version and package.category != SOURCE:
+        return found == package.version
+    return found.partition("+")[0] == package.version.partition("+")[0]
 
 
 def _again(prefix: Path) -> str:
@@ -141,7 +148,8 @@ def _pip_installed(prefix: Path) -> dict[str, str]:
     from packaging.utils import canonicalize_name
 
     places = [str(path) for path in sorted((prefix / "lib").glob("python3*/site-packages"))]
-    return {canonicalize_name(each.metadata["Name"]): each.version for each in distributions(path=places)}
+    named = ((each.metadata["Name"], each.version) for each in distributions(path=places))
+    return {canonicalize_name(name): version for name, version in named if name and version}  # one cut off has neither
 
 
 def _text(value: object) -> str:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -202,9 +202,7 @@ def _nearest_day(specs: Sequence[str], solved: Callable[..., list[RepoDataRecord
     if len(dated) < len(records):
         return []
     last, name = max(dated)
-    return [
-        f"--exclude-newer {last + timedelta(days=1):%Y-%m-%d} goes: {name}, the newest of what is needed, is of {last:%Y-%m-%d}"
-    ]
+    return [f"--exclude-newer {last:%Y-%m-%d} goes: {name}, the newest of what is needed, is of {last:%Y-%m-%d}"]
 
 
 async def _solve(

@@ -169,12 +169,17 @@ def _index_packages(
             moving=options.moving,
         )
 
-    packages = resolved(True)
-    wrong = wrong_torch(plan, packages)
-    if wrong is not None and settings.find_links:
-        progress.note(f"{wrong}; the find-links of your pip settings are left out")
-        packages = resolved(False)
+    try:
+        packages = resolved(True)
         wrong = wrong_torch(plan, packages)
+    except NoRoute:  # a find-links folder's torch+cpu sorts above the index's torch, and nothing else goes with it
+        if not settings.find_links:
+            raise
+        packages, wrong = (), "nothing fits together"
+    if wrong is not None and settings.find_links:
+        without = resolved(False)
+        progress.note(f"{wrong}; the find-links of your pip settings are left out")
+        packages, wrong = without, wrong_torch(plan, without)
     if wrong is not None:
         raise NoRoute(
             wrong,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from provisioner import download, indexes
@@ -12,7 +12,7 @@ from provisioner.errors import IntegrityError, NoRoute, ProvisionError
 from provisioner.indexes import IndexSettings, TorchIndex
 from provisioner.locking.resolution import Answer, Question, answer
 from provisioner.locking.unhashed import hash_by_download
-from provisioner.locking.values import MAIN, LockedPackage
+from provisioner.locking.values import MAIN, LockedPackage, end_of_day
 from provisioner.locking.wheel_choice import Target, best_wheel, file_url
 
 __all__ = ["Target", "best_wheel", "resolve"]
@@ -103,7 +103,7 @@ def _nearest_day(question: Question) -> list[str]:
     try:
         rows = [row for row in answer(replace(question, exclude_newer=None)).packages if row["name"] in pinned]
         last, name, version = max((_published(row), row["name"], row.get("version", "")) for row in rows)
-        day = (datetime.fromisoformat(last[:10]) + timedelta(days=1)).replace(tzinfo=timezone.utc)
+        day = end_of_day(datetime.fromisoformat(last[:10]).replace(tzinfo=timezone.utc))
         answer(replace(question, exclude_newer=day))
     except (ProvisionError, ValueError):
         return ["leave --exclude-newer out, or name a later day"]

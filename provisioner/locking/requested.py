@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from provisioner import codec
 from provisioner.locking.values import Lock
-from provisioner.planning.values import Request
+from provisioner.planning.values import BuildChoice, KernelSelection, Request
 
 REQUEST = "provision-request"
 
@@ -45,3 +45,35 @@ def asked_again(lock: Lock, now: Request, moving: Iterable[str] = ()) -> Request
     }
     stated["packages"] = tuple(dict.fromkeys((*before.packages, *now.packages)))
     return dataclasses.replace(before, **stated)
+
+
+def words_again(lock: Lock) -> list[str]:
+    """Return the ``provision lock`` line, without its file, that makes a lock like this one: its GPUs, driver, C library and wishes.
+
+    The driver is the least one that runs the lock: what the machine had is not kept.
+    """
+    classes = list(filter(None, lock.metadata.get("provision-gpu-classes", "").split(",")))
+    words = ["provision", "lock", *(word for name in classes for word in ("--gpu", name))]
+    for option, key in (
+        ("--driver", "provision-driver-floor"),
+        ("--glibc", "provision-glibc"),
+        ("--exclude-newer", "provision-exclude-newer"),
+    ):
+        if (value := lock.metadata.get(key)) and (classes or option != "--driver"):
+            words += [option, value]
+    request = requested(lock)
+    recipe = request.recipe or (None if classes else "cpu")
+    pins = {"--python": request.python, "--torch": request.torch, "--cuda": request.cuda, "--flash-attn": request.flash_attn}
+    for option, value in {**pins, "--recipe": recipe, "--backend": request.backend}.items():
+        words += [option, value] if value else []
+    words += {BuildChoice.ALWAYS: ["--build"], BuildChoice.NEVER: ["--no-build"]}.get(request.build, [])
+    if (kernels := request.kernels) is not None:
+        words += ["--kernels", kernels.preset] if kernels.preset in ("full", "unsloth") else _dimensions(kernels)
+    words += ["--allow-community"] if request.allow_community else []
+    words += ["--only", "flash-attn"] if request.only_flash_attn else []
+    return [*words, *(word for package in request.packages for word in ("--with", package))]
+
+
+def _dimensions(kernels: KernelSelection) -> list[str]:
+    chosen = {"--head-dims": map(str, kernels.head_dims), "--dtypes": kernels.dtypes, "--features": kernels.features}
+    return [word for option, values in chosen.items() for word in (option, ",".join(values))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 
 MAIN = "main"
 """The category of what the environment holds; conda-lock installs it by default."""
@@ -79,3 +80,8 @@ class Lock:
     def find(self, name: str, manager: str = "pip") -> LockedPackage | None:
         """Return the locked package of that (normalised) name."""
         return next((package for package in self.packages if package.name == name and package.manager == manager), None)
+
+
+def end_of_day(moment: datetime) -> datetime:
+    """Return the last second of the day of ``moment``: what ``--exclude-newer`` with a day alone means, in the zone of ``moment``."""
+    return moment.replace(hour=23, minute=59, second=59, microsecond=0)

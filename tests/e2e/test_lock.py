@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,17 @@ def test_classes_with_the_same_packages_share_a_file(world: World, tmp_path: Pat
     run = world.provision("create", "other", "--lock", str(path), "--gpu", "t4", "--driver", "550.54.15", "--dry-run")
     assert run.returncode == 2
     assert "sm_75" in run.stderr
+
+
+def test_a_choice_that_a_lock_has_made_otherwise_is_refused_and_not_passed_over(world: World, tmp_path: Path) -> None:
+    path = lock(world, tmp_path / "conda-lock.yml")
+    words = ("create", "chosen", "--lock", str(path), *A100, "--dry-run")
+    has = world.document(*words)["plan"]["torch"]
+    assert world.provision(*words, "--torch", has, "--python", PYTHON).returncode == 0
+    run = world.provision(*words, "--torch", "1.0", "--python", PYTHON, "--with", "wandb", "--json")
+    assert run.returncode == 2
+    error = json.loads(run.stdout)["error"]
+    assert (error["code"], error["what"]) == ("lock-decides", "--lock decides that already: --torch 1.0, --with wandb")
 
 
 def test_an_update_moves_the_named_package_and_nothing_else(world: World, tmp_path: Path) -> None:
@@ -310,7 +322,13 @@ def test_an_environment_that_was_changed_by_hand_has_drifted(world: World, tmp_p
     run = world.provision("lock", "--check", "drifting", *A100, "--json")
     assert run.returncode == 1
     assert [row["code"] for row in json.loads(run.stdout)["findings"]] == ["environment-drift"]
-    assert "peft is 0.1; locked is 0.21.2" in run.stdout
+    (row,) = json.loads(run.stdout)["findings"]
+    assert "peft is 0.1; locked is 0.21.2" in row["evidence"]
+    assert row["fix"].startswith("provision create drifting --replace --lock ")
+    assert world.provision(*shlex.split(row["fix"])[1:], "--dry-run", *A100).returncode == 0
+    (python_site,) = Path(python).parents[1].glob("lib/python*/site-packages")
+    (python_site / "trl-1.0.dist-info").mkdir()
+    assert world.provision("lock", "--check", "drifting", *A100).returncode == 1, "a package cut off is passed over"
 
 
 def test_other_formats_stand_beside_the_lock_and_hold_the_same_files(world: World, tmp_path: Path) -> None:
@@ -386,6 +404,45 @@ def test_a_changed_snapshot_is_exit_5_and_nothing_is_made(world: World, tmp_path
         assert "noarch.json.gz" in run.stderr
     assert not path.exists()
     assert not (tmp_path / "data/envs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--check", "x.yml", "--exclude-newer", "2026-01-01"),
+        ("--check", "x.yml", "-o", "y.yml"),
+        ("--diff", "a", "--format", "pylock"),
+        ("--from", "a", "--format", "pylock", "--channel", "conda-forge"),
+        ("--gpu", "v100", "--gpu-class", "sm_90"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(world: World, words: tuple[str, ...]) -> None:
+    run = world.provision("lock", *words)
+    assert run.returncode == 2, run.stdout
+    assert "away" in run.stderr
+
+
+def test_a_lock_without_a_hash_is_refused_before_anything_is_made(world: World, tmp_path: Path) -> None:
+    path = lock(world, tmp_path / "conda-lock.yml")
+    content = yaml.safe_load(path.read_text())
+    content["package"][-1]["hash"] = {"md5": "0" * 32}
+    path.write_text(yaml.safe_dump(content))
+    for words in (
+        ("create", "x", "--lock", str(path), "--dry-run", *A100),
+        ("bundle", str(path), "-o", str(tmp_path / "b"), "--dry-run"),
+    ):
+        run = world.provision(*words)
+        assert run.returncode == 5, run.stdout + run.stderr
+        assert "without a sha256" in run.stderr
+
+
+def test_find_links_with_another_torch_on_which_nothing_fits_are_left_out(world: World, tmp_path: Path) -> None:
+    """pip's find-links folder holds a newer CPU build of torch, which the xformers of the index does not take."""
+    make_wheel(tmp_path / "links", "torch", "2.13.0+cpu", tag=f"{TAG}-{TAG}-manylinux_2_28_x86_64", requires=["absent-package"])
+    path = tmp_path / "conda-lock.yml"
+    run = world.provision("lock", *A100, "-o", str(path), "--refresh", PIP_FIND_LINKS=str(tmp_path / "links"))
+    assert run.returncode == 0, run.stderr
+    assert "+cpu" not in path.read_text()
 
 
 @pytest.mark.parametrize(

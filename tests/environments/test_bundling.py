@@ -170,6 +170,10 @@ def test_of_a_lock_for_two_platforms_the_one_that_is_named_is_bundled_and_anothe
         [f"index/{files['linux-aarch64'].name}"],
     )
     assert make_bundle(order(lock, tmp_path / "here")).platform == "linux-64"
+    write_lock(Lock("linux-64", packages[:1], (), {"provision-plan": text}), tmp_path / "one-lock.yml")
+    with pytest.raises(UsageError) as lacking:
+        order(tmp_path / "one-lock.yml", tmp_path / "other", "aarch64")
+    assert lacking.value.code == "lock-lacks-target"
     with opened(tmp_path / "arm", machine=Machine(platform=Platform(machine="aarch64"))) as bundle:
         assert bundle.locked.lock.platform == "linux-aarch64"
     with pytest.raises(UsageError) as caught, opened(tmp_path / "arm", machine=Machine(platform=Platform(machine="x86_64"))):

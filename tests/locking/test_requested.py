@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import shlex
+
+import click
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.locking.requested import REQUEST, asked_again, recorded, requested
+from provisioner.cli.selection import Selection, selecting
+from provisioner.locking.requested import REQUEST, asked_again, recorded, requested, words_again
 from provisioner.locking.values import Lock
 from provisioner.planning.values import BuildChoice, KernelSelection, Request
 
@@ -49,3 +54,37 @@ def test_what_is_stated_now_goes_before_and_a_pin_gives_way_to_its_packages_move
     assert asked_again(before, Request(), ["torch"]).torch is None
     assert asked_again(before, Request(torch="2.10.0"), ["torch"]).torch == "2.10.0"
     assert asked_again(before, Request(), ["trl"]) == requested(before)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(),
+        Request(python="3.12", torch="2.9.1", cuda="12.8", flash_attn="2.8.3", recipe="ampere", backend="venv"),
+        Request(build=BuildChoice.ALWAYS, kernels=KernelSelection("custom", (64, 128), ("bf16",), ("backward", "varlen"))),
+        Request(build=BuildChoice.NEVER, allow_community=True, packages=("numpy<2.4", "rich")),
+        Request(only_flash_attn=True, kernels=KernelSelection("full")),
+    ],
+    ids=str,
+)
+def test_the_line_that_locks_again_asks_for_the_same_on_the_same_machine(request_: Request) -> None:
+    """As it is typed: whichever machine it is typed on, the lock stays one for its own GPUs."""
+    facts = {"provision-gpu-classes": "sm_80,sm_90", "provision-driver-floor": "580.65.06", "provision-glibc": "2.31"}
+    made = Lock("linux-64", (), metadata={**lock(request_).metadata, **facts})
+    seen: list[Selection] = []
+
+    @click.command()
+    @selecting
+    def typed(selection: Selection) -> None:
+        seen.append(selection)
+
+    typed.main(shlex.split(shlex.join(words_again(made)[2:])), standalone_mode=False)
+    (selection,) = seen
+    assert selection.request == request_
+    assert [gpu.compute_capability for gpu in selection.machine.gpus] == ["8.0", "9.0"]
+    assert (selection.machine.driver.version, selection.machine.platform.glibc) == ("580.65.06", "2.31")
+
+
+def test_a_lock_for_no_gpu_is_locked_again_for_none() -> None:
+    assert words_again(Lock("linux-64", ())) == ["provision", "lock", "--recipe", "cpu"]

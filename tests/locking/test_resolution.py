@@ -14,6 +14,7 @@ from provisioner.errors import NoRoute, SourceUnreachable, UsageError
 from provisioner.indexes import IndexSettings, flat_torch_index
 from provisioner.locking.pypi_part import Target, resolve
 from provisioner.locking.resolution import read_annotations
+from provisioner.locking.values import end_of_day
 from tests.distributions import make_wheel
 from tests.servers import FileServer, serve, write_dated_index, write_index
 
@@ -166,17 +167,17 @@ def test_a_day_that_is_too_early_is_answered_with_one_that_goes(tmp_path: Path) 
         settings = IndexSettings("pip", f"{server.url}/simple")
 
         def locked(*requirements: str, day: str) -> list[str]:
-            date = datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
+            date = end_of_day(datetime.fromisoformat(day).replace(tzinfo=timezone.utc))
             return [package.version for package in resolve(requirements, TARGET, settings, exclude_newer=date)]
 
         assert locked("torch", "numpy", day="2026-04-01") == ["1.0", "2.12"]
         with pytest.raises(NoRoute) as caught:
             locked("torch==2.13", "numpy", day="2026-04-01")
         assert (
-            "--exclude-newer 2026-07-09 goes: torch 2.13, the newest of what is wanted, came on 2026-07-08" in caught.value.hints
+            "--exclude-newer 2026-07-08 goes: torch 2.13, the newest of what is wanted, came on 2026-07-08" in caught.value.hints
         )
         assert "exclude-newer-package" not in (caught.value.why or ""), "an option of uv's, which provision has not"
-        assert locked("torch==2.13", "numpy", day="2026-07-09") == ["1.0", "2.13"]
+        assert locked("torch==2.13", "numpy", day="2026-07-08") == ["1.0", "2.13"]
         with pytest.raises(NoRoute) as never:
             locked("torch==3", day="2026-04-01")
     assert not any("goes" in hint and "--exclude-newer" in hint for hint in never.value.hints)
