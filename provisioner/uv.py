@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,18 @@ def uv_program() -> Path:
     from uv import find_uv_bin
 
     return Path(find_uv_bin())
+
+
+_UNREACHABLE = re.compile(
+    r"error sending request|dns error|failed to fetch|connection refused|timed? out|could not connect|network connectivity is disabled"
+    r"|network was disabled",
+    re.IGNORECASE,
+)
+
+
+def says_unreachable(said: str) -> bool:
+    """Say whether uv failed because an index did not answer."""
+    return _UNREACHABLE.search(said) is not None
 
 
 def run_uv(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -155,14 +156,17 @@ def build_flash_attn(order: BuildOrder, *, wheelhouse: Wheelhouse | None = None)
     )
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9._/+~@%=-]+")
+
+
 def build_dir(key: str) -> Path:
     """Return the directory that the build with this key works in, the same for each try.
 
-    It lies in the cache; when that path has spaces or non-ASCII letters, which compilers split or garble, in a private folder of
-    the system's temporary directory.
+    It lies in the cache; when that path has letters that shells, ninja or nvcc take for their own (a space, ``$``, a comma) or garble
+    (non-ASCII), in a private folder of the system's temporary directory.
     """
     base = paths.cache_dir() / "builds"
-    if not str(base).isascii() or " " in str(base):
+    if not _PLAIN.fullmatch(str(base)):
         base = Path("/var/tmp") / f"provision-{os.getuid()}" / "builds"
         base.parent.mkdir(mode=0o700, exist_ok=True)
         if base.parent.stat().st_uid != os.getuid():

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import tempfile
+from pathlib import Path
 
 from provisioner import paths, process
 from provisioner.building.toolchain import Toolchain
@@ -55,5 +57,22 @@ def _self_test(program: str, toolchain: Toolchain) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment for compilers behind ccache: a compiler is known by its content, since each install has new times."""
-    return {"CCACHE_COMPILERCHECK": "content", **os.environ}
+    """Return the environment for compilers behind ccache: a compiler is known by its content, since each install has new times.
+
+    Where the user's cache cannot be written, which ccache takes for an error of every compile, it is one among ours.
+    """
+    env = {"CCACHE_COMPILERCHECK": "content", **os.environ}
+    program = shutil.which("ccache")
+    if program is not None and not _is_writable(Path(process.run([program, "-k", "cache_dir"], timeout=10, env=env).last_line)):
+        env["CCACHE_DIR"] = str(paths.cache_dir() / "ccache" / "kept")
+    return env
+
+
+def _is_writable(folder: Path) -> bool:
+    """Say whether a file can be made in ``folder``, made itself where it is not there: a home may be read-only on compute nodes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

@@ -14,7 +14,7 @@ import resource
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,9 +38,11 @@ _FAILED_LINE = re.compile(r"FAILED: (?:\[code=\d+\] )?(?:obj|out)/(\S+?)(?:\.o)?
 _OUT_OF_MEMORY = re.compile(
     r"signal 9|\bKilled\b|Kill signal|bad_alloc|[Oo]ut of memory|Cannot allocate memory|virtual memory exhausted|code=137"
 )
-_STRAY = re.compile(r"NVCC_\w+|NINJA_STATUS|CPATH|\w+_INCLUDE_PATH")
-"""Variables that nvcc, ninja and gcc obey ("Environment Variables Affecting GCC": CPATH counts before every ``-isystem``). The build key
-knows nothing of them, and the modules of computing centres set CPATH to another CUDA's headers."""
+_STRAY = re.compile(
+    r"NVCC_\w+|NINJA_STATUS|CPATH|\w+_INCLUDE_PATH|LD_RUN_PATH|LIBRARY_PATH|COMPILER_PATH|GCC_EXEC_PREFIX|GCC_COMPARE_DEBUG"
+)
+"""Variables that nvcc, ninja, gcc and ld obey ("Environment Variables Affecting GCC": CPATH counts before every ``-isystem``; ld(1): LD_RUN_PATH
+becomes the library's RUNPATH). The build key knows nothing of them, and the modules of computing centres set CPATH to another CUDA's headers."""
 
 BUILD_SECONDS = 72 * 3600.0
 WATCH_SECONDS = 0.5
@@ -125,16 +127,27 @@ def clear_leftovers(build: Path) -> None:
             if candidate.pid != os.getpid() and candidate.environ().get(MARK) == str(build):
                 candidate.kill()
                 candidate.wait(5)
-    for partial in (build / "obj").glob("*.part"):
-        partial.unlink(missing_ok=True)
+    for left in (build / "obj").glob("*"):
+        if left.suffix == ".part" or not left.stat().st_size:  # a power loss leaves files that were renamed and never written
+            left.unlink(missing_ok=True)
     shutil.rmtree(build / "tmp", ignore_errors=True)
     (build / "tmp").mkdir(parents=True)
 
 
+def without_stray(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that compilers may see: what would change flags, headers or libraries behind the build key's back is left out."""
+    return {name: value for name, value in environ.items() if not _STRAY.fullmatch(name)}
+
+
 def _environment(build: Path) -> dict[str, str]:
-    """Return the environment of the compilers: the user's, less what would change flags or headers behind the graph's back."""
-    env = {name: value for name, value in ccache.environment().items() if not _STRAY.fullmatch(name)}
-    return {**env, MARK: str(build), "NINJA_STATUS": STATUS, "TMPDIR": str(build / "tmp"), "LC_ALL": "C"}
+    """Return the environment of the compilers: the user's, as far as it may be seen, and the build's own."""
+    return {
+        **without_stray(ccache.environment()),
+        MARK: str(build),
+        "NINJA_STATUS": STATUS,
+        "TMPDIR": str(build / "tmp"),
+        "LC_ALL": "C",
+    }
 
 
 class _Watch:

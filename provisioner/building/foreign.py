@@ -10,6 +10,7 @@ import re
 import sys
 import time
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from provisioner.building import packing, sources
 from provisioner.building.acceptance import accept_wheel
 from provisioner.building.archs import capability_of, ordered
 from provisioner.building.build import BuiltWheel
+from provisioner.building.compile import without_stray
 from provisioner.building.memory import read_capacity
 from provisioner.building.sources import NamedTree
 from provisioner.building.target import Target, read_target
@@ -58,7 +60,7 @@ def build_tree(order: TreeOrder, *, wheelhouse: Wheelhouse | None = None) -> Bui
     check(toolchain, target, None, order.archs)
     with paths.scratch_dir("build") as scratch:
         tree, sha256 = sources.fetch_tree(order.source, scratch)
-        made_of = _inputs(sha256, order, target, toolchain)
+        made_of = {**_inputs(sha256, order, target, toolchain), "variables": steering(os.environ)}
         key = digest(made_of)
 
         def make() -> Entry:
@@ -76,7 +78,7 @@ def build_tree(order: TreeOrder, *, wheelhouse: Wheelhouse | None = None) -> Bui
 def _inputs(sha256: str, order: TreeOrder, target: Target, toolchain: Toolchain) -> dict[str, object]:
     return {
         "source_sha256": sha256,
-        "archs": order.archs,
+        "archs": ordered(order.archs),
         "torch": target.torch.version,
         "torch_revision": target.torch.revision,
         "cuda": toolchain.version,
@@ -85,6 +87,18 @@ def _inputs(sha256: str, order: TreeOrder, target: Target, toolchain: Toolchain)
         "platform": target.interpreter.platform,
         "glibc": target.interpreter.glibc,
     }
+
+
+_STEERING = re.compile(
+    r"(?:FLASH|TORCH|XFORMERS|CUTLASS|USE|FORCE|SKIP|DISABLE|ENABLE|WITH|BUILD)_\w+|\w*FLAGS|CC|AR|LDSHARED|SETUPTOOLS_\w+"
+)
+"""Names of variables by which setup.py files of CUDA extensions are told what to leave out or how to compile: flash-attn's
+``FLASH_ATTENTION_DISABLE_…``, torch.utils.cpp_extension's and setuptools' own (read in 2.8.3.post2 and torch 2.14, 2026-11-27)."""
+
+
+def steering(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the user's variables that may change what a setup.py builds; they belong to the wheel's key."""
+    return {name: value for name, value in sorted(without_stray(environ).items()) if _STEERING.fullmatch(name)}
 
 
 def setup_environment(order: TreeOrder, target: Target, toolchain: Toolchain) -> dict[str, str]:
@@ -116,7 +130,7 @@ def _torch_arch(arch: str) -> str:
 
 def _run_setup(tree: Path, out: Path, order: TreeOrder, target: Target, toolchain: Toolchain) -> Path:
     path = f"{target.python.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    env = {**os.environ, **setup_environment(order, target, toolchain), "PATH": path}
+    env = {**without_stray(os.environ), **setup_environment(order, target, toolchain), "PATH": path}
     command = [
         sys.executable,
         "-m",

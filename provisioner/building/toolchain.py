@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner import paths, process, progress
+from provisioner import download, paths, process, progress
 from provisioner.building.archs import capability_of
 from provisioner.building.releases import Release
 from provisioner.building.target import Target
-from provisioner.errors import BuildFailed
+from provisioner.errors import BuildFailed, SourceUnreachable
 from provisioner.exclusive import exclusive
+from provisioner.indexes import IndexSettings
+from provisioner.uv import run_uv, says_unreachable
 
 WHEEL_PARTS = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt", "nvidia-cuda-cccl", "nvidia-cuda-runtime")
 """The wheels that make a compiler. All must be of one minor: an nvvm of 13.5 beside a ptxas of 13.0 fails with "Unsupported
@@ -71,10 +73,10 @@ def requirements(cuda: str) -> tuple[str, ...]:
     return tuple(f"{name}=={major}.{minor}.*" for name in WHEEL_PARTS)
 
 
-def install_wheels(cuda: str, *, index_arguments: Sequence[str] = ()) -> Path:
-    """Install the CUDA compiler for ``cuda`` (``"13.0"``) from the package index into the cache and return its root.
+def install_wheels(cuda: str, settings: IndexSettings) -> Path:
+    """Install the CUDA compiler for ``cuda`` (``"13.0"``) from the user's package index into the cache and return its root.
 
-    ``index_arguments`` are further arguments for ``uv pip install`` (the user's index). Raise `BuildFailed` when it cannot be had.
+    Raise `SourceUnreachable` when the index does not answer, `BuildFailed` when it does not have it.
     """
     import sys
 
@@ -86,8 +88,27 @@ def install_wheels(cuda: str, *, index_arguments: Sequence[str] = ()) -> Path:
         if not (folder / "cuda-home" / "bin" / "nvcc").exists():
             partial = folder.with_name(folder.name + ".partial")
             shutil.rmtree(partial, ignore_errors=True)
-            command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, "--no-deps"]
-            result = process.run([*command, "--target", partial, *index_arguments, *wanted], timeout=1800)
+            words: list[str | os.PathLike[str]] = [
+                "pip",
+                "install",
+                "--quiet",
+                "--python",
+                sys.executable,
+                "--no-deps",
+                "--target",
+                partial,
+            ]
+            result = run_uv([*words, *settings.options(), *wanted], settings=settings, timeout=1800)
+            if not result.ok and (download.offline.get() or says_unreachable(result.err)):
+                raise SourceUnreachable(
+                    f"the CUDA {cuda} compiler cannot be fetched from the package index",
+                    why=result.err.strip()[-300:] or None,
+                    hints=[
+                        "check the network and HTTPS_PROXY, or leave --offline out",
+                        f"install a CUDA {cuda} toolkit and set CUDA_HOME",
+                    ],
+                    code="offline" if download.offline.get() else "index-unreachable",
+                )
             if not result.ok:
                 raise BuildFailed(
                     f"the CUDA {cuda} compiler cannot be installed from the package index: {result.err.strip()[-400:]}",
@@ -210,8 +231,10 @@ def _find_cxx(target: Target, named: str | None) -> tuple[Path, str]:
             progress.note(f"CXX={name} is no program that is found here; looking for another compiler")
         if path:
             result = process.run([path, "-dumpfullversion", "-dumpversion"], timeout=30)
-            if result.ok:
-                return Path(path), result.out.split()[0]
+            if result.ok and (stated := result.out.split()):
+                return Path(path), stated[0]
+            if name == wished:
+                progress.note(f"CXX={name} does not tell a compiler's version; looking for another one")
         if name and name == named:
             break
     raise BuildFailed(

@@ -32,7 +32,7 @@ def _words(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
 
 def _numbers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
     words = _words(context, parameter, values)
-    if bad := [word for word in words if not word.isdigit()]:
+    if bad := [word for word in words if not (word.isascii() and word.isdigit())]:
         raise click.BadParameter(f"{bad[0]!r} is not a head dim")
     return tuple(int(word) for word in words)
 
@@ -202,9 +202,10 @@ def _cuda_root(options: dict[str, Any]) -> Path | None:
         return named
     from provisioner.building.target import read_target
     from provisioner.building.toolchain import install_wheels
+    from provisioner.indexes import IndexSettings, read_index_settings
 
-    index = ["--default-index", options["index_url"]] if options["index_url"] else []
-    return install_wheels(read_target(_python(options["python"])).torch.cuda or "0.0", index_arguments=index)
+    settings = IndexSettings("pip", options["index_url"]) if options["index_url"] else read_index_settings()
+    return install_wheels(read_target(_python(options["python"])).torch.cuda or "0.0", settings)
 
 
 def _archs_here() -> tuple[str, ...]:

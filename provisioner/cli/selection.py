@@ -308,6 +308,6 @@ def _words(text: str | None) -> tuple[str, ...]:
 
 def _numbers(text: str | None, option: str) -> tuple[int, ...]:
     words = _words(text)
-    if not all(word.isdigit() for word in words):
+    if not all(word.isascii() and word.isdigit() for word in words):
         raise UsageError(f"{option} needs numbers, not {text!r}", hints=[f"for example {option} 64,128"])
     return tuple(int(word) for word in words)

@@ -28,6 +28,12 @@ def toolkit_on_machine(plan: Plan, machine: Machine, wanted: str | None = None) 
     if not plan.compiles or plan.cuda is None:
         return None
     if wanted and wanted != FROM_INDEX:
+        if not (Path(wanted) / "bin" / "nvcc").is_file():
+            raise BuildFailed(
+                f"{wanted} is no CUDA toolkit: it has no bin/nvcc",
+                hints=["`provision detect` lists those of this machine", "or take the package index's: --cuda-toolkit index"],
+                code="no-compiler",
+            )
         return Path(wanted)
     major = plan.cuda.split(".")[0]
     fitting = [kit for kit in machine.toolkits if kit.version.split(".")[0] == major]

@@ -21,7 +21,7 @@ from provisioner.errors import NoRoute, SourceUnreachable, UsageError, full_disk
 from provisioner.indexes import IndexSettings, settings_files
 from provisioner.kept_answers import kept
 from provisioner.locking.wheel_choice import Target
-from provisioner.uv import glibc_platform, run_uv, uv_program
+from provisioner.uv import glibc_platform, run_uv, says_unreachable, uv_program
 
 RESOLVE_SECONDS = 600.0
 
@@ -66,11 +66,6 @@ def answer(question: Question) -> Answer:
         paths.write_atomic(place, text)
     found = json.loads(text)
     return Answer(found["packages"], found["requires"])
-
-
-def unreachable(said: str) -> bool:
-    """Say whether uv failed because an index did not answer."""
-    return _UNREACHABLE.search(said) is not None
 
 
 def _key(question: Question) -> str:
@@ -181,11 +176,6 @@ def _preferences(versions: dict[str, str]) -> str:
     return 'lock-version = "1.0"\ncreated-by = "uv"\n' + "".join(rows)
 
 
-_UNREACHABLE = re.compile(
-    r"error sending request|dns error|failed to fetch|connection refused|timed? out|could not connect|network connectivity is disabled"
-    r"|network was disabled",
-    re.IGNORECASE,
-)
 _UNSOLVABLE = re.compile(r"no solution found|unsatisfiable|conflicting (?:urls|requirements)", re.IGNORECASE)
 _SETTING = re.compile(
     r"^error: (?:File not found: |Couldn't parse requirement in |Failed to parse environment variable |invalid value )",
@@ -225,7 +215,7 @@ def _succeeded(result: process.Result, question: Question) -> None:
             ],
             code="offline",
         )
-    if result.timed_out or unreachable(said) or not _UNSOLVABLE.search(said):
+    if result.timed_out or says_unreachable(said) or not _UNSOLVABLE.search(said):
         raise _no_answer(said, question)
     _check_index(question)
     raise NoRoute(

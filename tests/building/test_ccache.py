@@ -40,6 +40,22 @@ def test_a_ccache_that_does_not_cache_this_nvcc_is_left_out(
     assert ccache.launcher(chain) == (str(program) if useful else "")
 
 
+@pytest.mark.subprocess
+@pytest.mark.skipif(shutil.which("ccache") is None, reason="needs ccache")
+def test_a_cache_of_the_users_that_cannot_be_written_is_replaced_by_one_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """ccache takes it for an error of every compile; a home that compute nodes mount read-only is such a place."""
+    monkeypatch.setenv("CCACHE_DIR", str(tmp_path / "mine"))
+    assert ccache.environment()["CCACHE_DIR"] == str(tmp_path / "mine")
+    monkeypatch.setenv("CCACHE_DIR", "/proc/nowhere")
+    ours = ccache.environment()["CCACHE_DIR"]
+    assert ours.startswith(os.environ["PROVISION_CACHE_DIR"])
+    monkeypatch.delenv("CCACHE_DIR")
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+    assert ccache.environment()["CCACHE_DIR"] == ours
+
+
 def test_without_ccache_commands_stay_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chain: Toolchain) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert ccache.launcher(chain) == ""

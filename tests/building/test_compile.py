@@ -35,7 +35,7 @@ def writer(build: Path, commands: dict[str, str]) -> Callable[[Jobs], None]:
     def write(jobs: Jobs) -> None:
         lines = [
             "rule run",
-            "  command = $cmd && echo x >> started && touch $out.part && mv -f $out.part $out",
+            "  command = $cmd && echo x >> started && echo x > $out.part && mv -f $out.part $out",
             "  description = $unit",
         ]
         for name, command in commands.items():

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from provisioner.building import packing
-from provisioner.building.foreign import TreeOrder, add_provenance, setup_environment
+from provisioner.building.compile import without_stray
+from provisioner.building.foreign import TreeOrder, add_provenance, setup_environment, steering
 from provisioner.building.sources import NamedTree
 from provisioner.building.target import Interpreter, Target, Torch
 from provisioner.building.toolchain import Toolchain
@@ -50,3 +51,16 @@ def test_the_wheel_is_rewritten_with_provenance_and_a_right_record(tmp_path: Pat
         rows = {row[0]: row[1] for row in csv.reader(bundle.read("x-1.0.dist-info/RECORD").decode().splitlines())}
         assert set(rows) == set(bundle.namelist())
         assert rows["x-1.0.dist-info/provenance.json"] == packing.record_hash(b'{"schema": 1}')
+
+
+def test_the_variables_that_steer_a_setup_py_belong_to_the_key_and_stray_ones_reach_nothing() -> None:
+    environ = {
+        "FLASH_ATTENTION_DISABLE_BACKWARD": "TRUE",
+        "CXXFLAGS": "-g",
+        "CPATH": "/other/include",
+        "NVCC_APPEND_FLAGS": "-G",
+        "HOME": "/home/someone",
+        "MAX_JOBS": "4",
+    }
+    assert steering(environ) == {"CXXFLAGS": "-g", "FLASH_ATTENTION_DISABLE_BACKWARD": "TRUE"}
+    assert without_stray(environ).keys() == environ.keys() - {"CPATH", "NVCC_APPEND_FLAGS"}

@@ -22,6 +22,7 @@ from provisioner.building.sources import NamedTree
 from provisioner.building.target import read_target
 from provisioner.building.toolchain import find_toolchain, install_wheels
 from provisioner.errors import BuildFailed
+from provisioner.indexes import read_index_settings
 from provisioner.planning.values import KernelSelection
 from provisioner.wheels.inspect import inspect
 from tests.building.cgroups import limited
@@ -55,7 +56,7 @@ def toolkit(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     except BuildFailed:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PROVISION_CACHE_DIR", str(tmp_path_factory.mktemp("toolkit")))
-            return install_wheels("13.0")
+            return install_wheels("13.0", read_index_settings())
 
 
 def run_beside(python: Path, wheel: Path, folder: Path, code: str) -> str:

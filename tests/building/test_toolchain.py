@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from provisioner import download
 from provisioner.building import toolchain
 from provisioner.building.releases import find_release
 from provisioner.building.target import Interpreter, Target, Torch
 from provisioner.building.toolchain import Toolchain, check, find_toolchain, from_wheels, requirements
-from provisioner.errors import BuildFailed
+from provisioner.errors import BuildFailed, SourceUnreachable
+from provisioner.indexes import IndexSettings
 
 
 def make_target(tmp_path: Path, *, torch: str = "2.13.0+cu130", cuda: str | None = "13.0", headers: bool = True) -> Target:
@@ -129,3 +131,32 @@ def test_an_arch_whose_kernels_would_only_print_errors_is_refused(tmp_path: Path
     check(chain, make_target(tmp_path), find_release("1.0.9"), ["sm_75", "sm_90"])
     with pytest.raises(BuildFailed, match="refuses to run on sm_120"):
         check(chain, make_target(tmp_path), find_release("1.0.9"), ["sm_120"])
+
+
+@pytest.mark.integration
+def test_an_index_that_does_not_answer_is_no_lack_of_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own index is asked for it, and no other."""
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(SourceUnreachable) as caught:
+        toolchain.install_wheels("13.0", IndexSettings("pip", "http://127.0.0.1:9/simple"))
+    assert (caught.value.exit_code, caught.value.code) == (4, "index-unreachable")
+    assert "127.0.0.1:9" in (caught.value.why or "")
+
+
+@pytest.mark.integration
+def test_offline_no_compiler_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = download.offline.set(True)
+    try:
+        with pytest.raises(SourceUnreachable) as caught:
+            toolchain.install_wheels("13.0", IndexSettings())
+    finally:
+        download.offline.reset(token)
+    assert caught.value.code == "offline"
+
+
+@pytest.mark.subprocess
+def test_a_program_that_tells_no_version_is_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BuildFailed, match="no C"):
+        toolchain._find_cxx(make_target(tmp_path), "true")
+    monkeypatch.setenv("CXX", "true")
+    assert toolchain._find_cxx(make_target(tmp_path), None)[0].name != "true"

@@ -58,6 +58,12 @@ def test_what_means_nothing_for_an_adapter_is_a_usage_error(arguments: tuple[str
     assert _run(["build", "--adapter", *arguments]) == 2
 
 
+@pytest.mark.parametrize("dims", ["²", "٣", "64,x"])
+def test_what_is_no_head_dim_is_a_usage_error(dims: str) -> None:
+    assert _run(["build", "--arch", "sm_90", "--head-dims", dims]) == 2
+    assert _run(["plan", "--gpu", "h100", "--head-dims", dims]) == 2
+
+
 @pytest.mark.parametrize(
     "words",
     [

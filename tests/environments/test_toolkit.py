@@ -12,10 +12,12 @@ from provisioner import codec, download
 from provisioner.building.toolchain import WHEEL_PARTS
 from provisioner.environments.bundle_opening import opened
 from provisioner.environments.bundling import make_bundle, order
-from provisioner.environments.toolkit import toolkit_from_lock
+from provisioner.environments.toolkit import toolkit_from_lock, toolkit_on_machine
+from provisioner.errors import BuildFailed
 from provisioner.indexes import IndexSettings
 from provisioner.locking.conda_lock_file import write_lock
 from provisioner.locking.values import SOURCE, TOOLCHAIN, Lock, LockedPackage
+from provisioner.machine.facts import Machine
 from provisioner.planning.values import FlashAttn, Plan, Route
 from tests.distributions import make_wheel
 
@@ -64,3 +66,13 @@ def test_a_build_finds_its_sources_and_compiler_in_the_bundle(tmp_path: Path) ->
         root = toolkit_from_lock(lock, IndexSettings())
         assert "13.0.88" in subprocess.run([root / "bin/nvcc", "--version"], capture_output=True, text=True, timeout=30).stdout
         assert (root / "lib64/libcudart.so").exists()
+
+
+def test_a_toolkit_that_is_none_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    plan = Plan("ampere", Route.SOURCE, "3.12", "2.13.0", "13.0", FlashAttn("2.8.3.post2", archs=("sm_90",)), backend="venv")
+    with pytest.raises(BuildFailed, match="no CUDA toolkit") as caught:
+        toolkit_on_machine(plan, Machine(), str(tmp_path))
+    assert caught.value.code == "no-compiler"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nvcc").touch()
+    assert toolkit_on_machine(plan, Machine(), str(tmp_path)) == tmp_path
