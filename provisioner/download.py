@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from provisioner import paths, progress
-from provisioner.errors import IntegrityError, SourceUnreachable
+from provisioner.errors import IntegrityError, SourceUnreachable, UsageError
 from provisioner.exclusive import exclusive
 
 if TYPE_CHECKING:
@@ -52,10 +52,20 @@ INDEX_FILES = "index-files:"
 
 
 def mirror_pairs() -> tuple[tuple[str, str], ...]:
-    """Return what is replaced by what, the user's own first; no prefix ends in a slash."""
-    stated = (pair.partition("=")[::2] for pair in os.environ.get(MIRRORS_VARIABLE, "").split())
-    pairs = [*((prefix, replacement) for prefix, replacement in stated if replacement), *mirrors.get()]
+    """Return what is replaced by what, the user's own first; no prefix ends in a slash. Raise `UsageError` for a pair that is none."""
+    pairs = [*map(_stated_pair, os.environ.get(MIRRORS_VARIABLE, "").split()), *mirrors.get()]
     return tuple((prefix.rstrip("/"), replacement.rstrip("/")) for prefix, replacement in pairs)
+
+
+def _stated_pair(text: str) -> tuple[str, str]:
+    prefix, _, replacement = text.partition("=")
+    if "://" not in replacement or not ("://" in prefix or prefix == INDEX_FILES):
+        raise UsageError(
+            f"{MIRRORS_VARIABLE} has a part that is no PREFIX=REPLACEMENT: {redact(text)}",
+            hints=[f"{MIRRORS_VARIABLE}='https://github.com=https://mirror.example/github'"],
+            code="bad-mirrors",
+        )
+    return prefix, replacement
 
 
 def mirrored(url: str) -> str:

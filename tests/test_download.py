@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from provisioner import download
-from provisioner.errors import IntegrityError, SourceUnreachable
+from provisioner.errors import IntegrityError, SourceUnreachable, UsageError
 from tests.servers import serve
 
 pytestmark = pytest.mark.integration
@@ -113,3 +113,13 @@ def test_a_proxy_that_does_not_answer_is_named_without_its_password(monkeypatch:
     assert "index.example through the proxy http://127.0.0.1:9" in caught.value.what
     assert "secret" not in str(caught.value.to_dict())
     assert "HTTPS_PROXY" in caught.value.hints[0]
+
+
+@pytest.mark.parametrize(
+    "stated", ["garbage", "https://github.com=", "https://github.com=mirror.example", "=https://mirror.example"]
+)
+def test_a_mirror_that_is_none_is_not_passed_over(stated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVISION_MIRRORS", f"https://a.example=https://b.example/a {stated}")
+    with pytest.raises(UsageError) as caught:
+        download.mirrored("https://a.example/x")
+    assert caught.value.code == "bad-mirrors"

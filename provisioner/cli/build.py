@@ -266,8 +266,11 @@ def _copied(wheel: Path, folder: Path | None) -> Path:
         return wheel
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{wheel.name}.partial"
-    shutil.copyfile(wheel, partial)
-    os.replace(partial, folder / wheel.name)
+    try:
+        shutil.copyfile(wheel, partial)
+        os.replace(partial, folder / wheel.name)
+    finally:
+        partial.unlink(missing_ok=True)  # there only where the copy failed
     return folder / wheel.name
 
 
@@ -301,7 +304,7 @@ def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None
 
     if not options["archs"]:
         raise UsageError("--source needs --arch", hints=["provision build --source … --arch sm_70"], code="no-arch")
-    for name in ("version", "kernels", "head_dims", "dtypes", "features", "for_model"):
+    for name in ("version", "kernels", "head_dims", "dtypes", "features", "for_model", "index_url"):
         if options[name]:
             option = f"--{name.replace('_', '-')}"
             raise UsageError(

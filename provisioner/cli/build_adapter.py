@@ -20,7 +20,7 @@ def adapter_order(options: dict[str, Any], python: Path, cuda_root: Path | None)
     from provisioner.adapter.wheel import AdapterOrder
 
     kernels = Kernels(options["adapter"])
-    for name in (*MEANINGLESS, *(("archs",) if kernels is Kernels.ATEN else ())):
+    for name in (*MEANINGLESS, *(("archs", "cxx", "cuda_home", "fetch_compiler") if kernels is Kernels.ATEN else ())):
         if options[name]:
             option = f"--{name.removesuffix('s') if name == 'archs' else name.replace('_', '-')}"
             raise UsageError(

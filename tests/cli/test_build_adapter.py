@@ -52,6 +52,9 @@ def test_a_dry_run_says_that_nothing_is_compiled(capsys: pytest.CaptureFixture[s
         ("turing109", "--head-dims", "64"),
         ("turing109", "--source", "tree"),
         ("aten", "--base-version", "1.0.9"),
+        ("aten", "--cxx", "g++"),
+        ("aten", "--cuda-home", "/"),
+        ("aten", "--fetch-compiler"),
     ],
 )
 def test_what_means_nothing_for_an_adapter_is_a_usage_error(arguments: tuple[str, ...]) -> None:
@@ -71,6 +74,7 @@ def test_what_is_no_head_dim_is_a_usage_error(dims: str) -> None:
         ["--sha256", "0" * 64],
         ["--cuda-home", "/tmp", "--fetch-compiler"],
         ["--source", "tree", "--arch", "sm_70", "--version", "2.6.3"],
+        ["--source", "tree", "--arch", "sm_70", "--index-url", "https://mirror.example/simple"],
     ],
 )
 def test_no_option_is_ignored_in_silence(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
