@@ -165,7 +165,7 @@ def build_dir(key: str) -> Path:
     It lies in the cache; when that path has letters that shells, ninja or nvcc take for their own (a space, ``$``, a comma) or garble
     (non-ASCII), in a private folder of the system's temporary directory.
     """
-    base = paths.cache_dir() / "builds"
+    base = (paths.cache_dir() / "builds").resolve()
     if not _PLAIN.fullmatch(str(base)):
         base = Path("/var/tmp") / f"provision-{os.getuid()}" / "builds"
         base.parent.mkdir(mode=0o700, exist_ok=True)

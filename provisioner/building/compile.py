@@ -127,11 +127,17 @@ def clear_leftovers(build: Path) -> None:
             if candidate.pid != os.getpid() and candidate.environ().get(MARK) == str(build):
                 candidate.kill()
                 candidate.wait(5)
-    for left in (build / "obj").glob("*"):
-        if left.suffix == ".part" or not left.stat().st_size:  # a power loss leaves files that were renamed and never written
+    for left in (*(build / "obj").glob("*"), *(build / "out").glob("*")):
+        if left.suffix == ".part" or _was_never_written(left):
             left.unlink(missing_ok=True)
     shutil.rmtree(build / "tmp", ignore_errors=True)
     (build / "tmp").mkdir(parents=True)
+
+
+def _was_never_written(path: Path) -> bool:
+    """Say whether a file begins with zeros or not at all: a power loss leaves such ones, renamed and never written."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"", b"\0\0\0\0")
 
 
 def without_stray(environ: Mapping[str, str]) -> dict[str, str]:

@@ -90,7 +90,7 @@ def _inputs(sha256: str, order: TreeOrder, target: Target, toolchain: Toolchain)
 
 
 _STEERING = re.compile(
-    r"(?:FLASH|TORCH|XFORMERS|CUTLASS|USE|FORCE|SKIP|DISABLE|ENABLE|WITH|BUILD)_\w+|\w*FLAGS|CC|AR|LDSHARED|SETUPTOOLS_\w+"
+    r"(?:FLASH|TORCH|XFORMERS|CUTLASS|USE|FORCE|SKIP|DISABLE|ENABLE|WITH|BUILD|CMAKE|PYTORCH|SETUPTOOLS)_\w+|\w*FLAGS|CC|AR|LDSHARED"
 )
 """Names of variables by which setup.py files of CUDA extensions are told what to leave out or how to compile: flash-attn's
 ``FLASH_ATTENTION_DISABLE_…``, torch.utils.cpp_extension's and setuptools' own (read in 2.8.3.post2 and torch 2.14, 2026-11-27)."""

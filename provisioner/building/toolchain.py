@@ -160,7 +160,7 @@ def find_toolchain(target: Target, *, cuda_root: Path | None = None, cxx: str | 
     wanted = target.torch.cuda or ""
     others: list[str] = []
     for root in [cuda_root] if cuda_root else _candidates(target):
-        version = _nvcc_version(root / "bin" / "nvcc") if _is_toolkit(root) else None
+        version = version_at(root)
         if version is None:
             continue
         if cuda_root or version.split(".")[0] == wanted.split(".")[0]:
@@ -207,6 +207,11 @@ def _root_of_path_nvcc() -> list[Path]:
     said = process.run([nvcc, "--dryrun", "-x", "cu", "-c", "/dev/null", "-o", "/dev/null"], timeout=30)
     match = re.search(r"^#\$ TOP=(.+)$", said.err + said.out, re.MULTILINE)
     return [Path(match[1].strip()).resolve()] if match else []
+
+
+def version_at(root: Path) -> str | None:
+    """Return the version of the CUDA compiler in the toolkit ``root`` (``13.0.88``), None where there is none that works."""
+    return _nvcc_version(root / "bin" / "nvcc") if _is_toolkit(root) else None
 
 
 def _is_toolkit(root: Path) -> bool:

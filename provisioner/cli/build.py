@@ -305,7 +305,7 @@ def _build_tree(output: Output, options: dict[str, Any], output_dir: Path | None
     if not options["archs"]:
         raise UsageError("--source needs --arch", hints=["provision build --source … --arch sm_70"], code="no-arch")
     for name in ("version", "kernels", "head_dims", "dtypes", "features", "for_model", "index_url"):
-        if options[name]:
+        if options[name] and not (name == "index_url" and options["fetch_compiler"]):
             option = f"--{name.replace('_', '-')}"
             raise UsageError(
                 f"{option} has no meaning for a named source",

@@ -61,6 +61,7 @@ def command(
     from provisioner.cli.selection import kernels_of
     from provisioner.cli.sources import with_sources
     from provisioner.environments.install import install, plan_beside
+    from provisioner.environments.toolkit import check_toolkit
     from provisioner.indexes import read_index_settings
     from provisioner.machine.probe import probe
     from provisioner.planning.catalog import load_catalog
@@ -82,7 +83,9 @@ def command(
             for line in plan_lines(machine, plan):
                 output.prose(line)
         done = None
-        if not dry_run:
+        if dry_run:
+            check_toolkit(plan, cuda_toolkit)
+        else:
             done = install(target, plan, machine, settings, verify=not no_verify, toolkit=cuda_toolkit, jobs=jobs)
     if output.as_json:
         made = {"python": str(done.python), "wheel": str(done.wheel), "receipt": done.receipt} if done else None

@@ -20,7 +20,7 @@ from provisioner.environments.flash_attn import obtain_wheel
 from provisioner.environments.manifest import FOLDER, LOCK_NAME, Manifest
 from provisioner.environments.names import check_name
 from provisioner.environments.proof import prove
-from provisioner.environments.toolkit import toolkit_on_machine
+from provisioner.environments.toolkit import check_toolkit, toolkit_on_machine
 from provisioner.errors import UsageError, VerificationFailed
 from provisioner.indexes import IndexSettings
 from provisioner.locking.conda_lock_file import render
@@ -63,9 +63,10 @@ def check_free(name: str, *, replace: bool) -> None:
 def check_machine(plan: Plan, machine: Machine, *, toolkit: str | None = None) -> list[str]:
     """Do every check that needs no download and return warnings as sentences. Raise what the first failing check raises.
 
-    With the conda backend Python, compilers and the CUDA toolkit come from the channel, so only the disk is checked.
+    With the conda backend Python, compilers and the CUDA toolkit come from the channel, so only the disk and a named toolkit are checked.
     """
     preflight.check_disk(machine, plan)
+    check_toolkit(plan, toolkit)
     if plan.backend == "conda":
         return []
     python = venv_backend.choose_python(machine, plan.python)

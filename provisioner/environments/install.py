@@ -11,6 +11,7 @@ from provisioner.environments.acceptance import accept_wheel
 from provisioner.environments.flash_attn import obtain_wheel
 from provisioner.environments.proof import prove
 from provisioner.environments.restore import restored_on_failure
+from provisioner.environments.toolkit import check_toolkit
 from provisioner.errors import NoRoute, UsageError
 from provisioner.indexes import IndexSettings
 from provisioner.locking.lock import lock_flash_attn, target_of
@@ -99,8 +100,9 @@ def install(
 ) -> Installed:
     """Install the plan's flash-attn beside ``python`` and prove it; on any failure the environment is as it was before.
 
-    Raises what `obtain_wheel`, `accept_wheel` and `prove` raise.
+    Raises what `check_toolkit`, `obtain_wheel`, `accept_wheel` and `prove` raise.
     """
+    check_toolkit(plan, toolkit)
     site = site_packages(python)
     if plan.route is not Route.SHIM:  # the adapter needs nothing but torch
         _check_needs(python)

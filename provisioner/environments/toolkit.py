@@ -28,12 +28,6 @@ def toolkit_on_machine(plan: Plan, machine: Machine, wanted: str | None = None) 
     if not plan.compiles or plan.cuda is None:
         return None
     if wanted and wanted != FROM_INDEX:
-        if not (Path(wanted) / "bin" / "nvcc").is_file():
-            raise BuildFailed(
-                f"{wanted} is no CUDA toolkit: it has no bin/nvcc",
-                hints=["`provision detect` lists those of this machine", "or take the package index's: --cuda-toolkit index"],
-                code="no-compiler",
-            )
         return Path(wanted)
     major = plan.cuda.split(".")[0]
     fitting = [kit for kit in machine.toolkits if kit.version.split(".")[0] == major]
@@ -43,6 +37,33 @@ def toolkit_on_machine(plan: Plan, machine: Machine, wanted: str | None = None) 
         return Path(best.root)
     toolchain.requirements(plan.toolkit or plan.cuda)
     return None
+
+
+def check_toolkit(plan: Plan, wanted: str | None) -> None:
+    """Raise `BuildFailed` when the root that the user named holds no compiler, or one of another CUDA major than the plan's torch.
+
+    Asked on the machine that compiles, before anything is fetched.
+    """
+    if not wanted or wanted == FROM_INDEX or not plan.compiles or plan.cuda is None:
+        return
+    version = toolchain.version_at(Path(wanted))
+    if version is None:
+        raise BuildFailed(
+            f"--cuda-toolkit {wanted} is no CUDA toolkit",
+            why="it lacks bin/nvcc or the headers (include/cuda_runtime.h), or its nvcc does not run",
+            hints=["`provision detect` lists the toolkits of this machine", "or leave --cuda-toolkit out"],
+            code="no-compiler",
+        )
+    if version.split(".")[0] != plan.cuda.split(".")[0]:
+        raise BuildFailed(
+            f"--cuda-toolkit {wanted} is CUDA {version}, the plan's torch is CUDA {plan.cuda}",
+            why="the majors must agree",
+            hints=[
+                "name another toolkit, or leave --cuda-toolkit out",
+                f"or choose a torch for it: --cuda {'.'.join(version.split('.')[:2])}",
+            ],
+            code="cuda-mismatch",
+        )
 
 
 def requirements(plan: Plan, machine: Machine, wanted: str | None = None) -> tuple[str, ...]:

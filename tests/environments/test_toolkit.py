@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,15 @@ from provisioner import codec, download
 from provisioner.building.toolchain import WHEEL_PARTS
 from provisioner.environments.bundle_opening import opened
 from provisioner.environments.bundling import make_bundle, order
-from provisioner.environments.toolkit import toolkit_from_lock, toolkit_on_machine
+from provisioner.environments.create import check_machine
+from provisioner.environments.toolkit import FROM_INDEX, check_toolkit, toolkit_from_lock
 from provisioner.errors import BuildFailed
 from provisioner.indexes import IndexSettings
 from provisioner.locking.conda_lock_file import write_lock
 from provisioner.locking.values import SOURCE, TOOLCHAIN, Lock, LockedPackage
-from provisioner.machine.facts import Machine
 from provisioner.planning.values import FlashAttn, Plan, Route
 from tests.distributions import make_wheel
+from tests.planning.machines import machine
 
 pytestmark = pytest.mark.integration
 
@@ -68,11 +70,33 @@ def test_a_build_finds_its_sources_and_compiler_in_the_bundle(tmp_path: Path) ->
         assert (root / "lib64/libcudart.so").exists()
 
 
-def test_a_toolkit_that_is_none_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
-    plan = Plan("ampere", Route.SOURCE, "3.12", "2.13.0", "13.0", FlashAttn("2.8.3.post2", archs=("sm_90",)), backend="venv")
-    with pytest.raises(BuildFailed, match="no CUDA toolkit") as caught:
-        toolkit_on_machine(plan, Machine(), str(tmp_path))
-    assert caught.value.code == "no-compiler"
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "nvcc").touch()
-    assert toolkit_on_machine(plan, Machine(), str(tmp_path)) == tmp_path
+@pytest.fixture
+def plan() -> Plan:
+    chosen = FlashAttn("2.8.3.post2", archs=("sm_90",))
+    return Plan("ampere", Route.SOURCE, "3.12", "2.13.0", "13.0", chosen, toolkit="13.0", backend="venv")
+
+
+def make_toolkit(root: Path, version: str, *, headers: bool = True) -> str:
+    (root / "bin").mkdir(parents=True)
+    (root / "bin" / "nvcc").write_text(NVCC.replace("13.0.88", version))
+    (root / "bin" / "nvcc").chmod(0o755)
+    if headers:
+        (root / "include").mkdir()
+        (root / "include" / "cuda_runtime.h").touch()
+    return str(root)
+
+
+def test_a_named_toolkit_is_looked_at_before_anything_is_fetched(tmp_path: Path, plan: Plan) -> None:
+    box = machine("RTX 4090=8.9", "580.65.06", pythons="3.12", gcc="12.2")
+    check_machine(plan, box, toolkit=make_toolkit(tmp_path / "13", "13.1.80"))
+    refused = {
+        "/nope": "no-compiler",
+        make_toolkit(tmp_path / "bare", "13.0.88", headers=False): "no-compiler",
+        make_toolkit(tmp_path / "12", "12.9.86"): "cuda-mismatch",
+    }
+    for backend in ("venv", "conda"):
+        for root, code in refused.items():
+            with pytest.raises(BuildFailed) as caught:
+                check_machine(replace(plan, backend=backend), box, toolkit=root)
+            assert (caught.value.code, root in caught.value.what) == (code, True)
+    check_toolkit(plan, FROM_INDEX)
