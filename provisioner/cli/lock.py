@@ -159,7 +159,7 @@ def command(
         else:
             results = _locks(selection, platforms, classes, drawn)
         files = _write([lock for _, _, lock in results], output_file, formats)
-    return lock_reports.written(results, files, output, before)
+    return lock_reports.written(results, files, output, before, formats)
 
 
 def _check_task(tasks: Mapping[str, object], several: bool) -> None:

@@ -24,9 +24,13 @@ STACK = frozenset({"python", "cuda", "torch", "torchvision", "torchaudio", "xfor
 
 
 def written(
-    results: Sequence[tuple[Machine, Plan, Lock]], files: Sequence[tuple[Path, Lock]], output: Output, before: Lock | None = None
+    results: Sequence[tuple[Machine, Plan, Lock]],
+    files: Sequence[tuple[Path, Lock]],
+    output: Output,
+    before: Lock | None = None,
+    formats: Sequence[str] = (),
 ) -> int:
-    """Report what was locked, or with ``before`` what moved since, and return the exit code."""
+    """Report what was locked, or with ``before`` what moved since, and what ``formats`` lack of it; return the exit code."""
     from provisioner.cli.plan_text import plan_lines
     from provisioner.locking.diff import changes
     from provisioner.locking.targets import targets
@@ -52,7 +56,17 @@ def written(
         named = f" for {', '.join(map(str, targets(lock)))}" if len(results) > 1 else ""
         parts = f"{conda} conda packages, {len(lock.packages) - conda} from the package index, each with its sha256"
         output.say(f"{'lock':<13}{path}{named}: {parts}")
+    _say_left_out([lock for _, lock in files], formats, output)
     return 0
+
+
+def _say_left_out(locks: Sequence[Lock], formats: Sequence[str], output: Output) -> None:
+    """Say what these formats lack of the locks, since what is installed from them lacks it too."""
+    from provisioner.locking.export import FORMATS, left_out
+
+    lacking = ", ".join(name for name in dict.fromkeys(formats) if FORMATS[name].lacks)
+    for text in dict.fromkeys(text for lock in locks for text in left_out(lock)) if lacking else ():
+        output.say(f"{'left out':<13}of {lacking}: {text.partition(' from ')[0]}; `provision create --lock` makes it")
 
 
 def write_formats(lock: Lock, beside: Path, formats: Sequence[str]) -> list[Path]:
@@ -73,20 +87,17 @@ def write_formats(lock: Lock, beside: Path, formats: Sequence[str]) -> list[Path
 def converted(source: Path, folder: Path, formats: Sequence[str], output: Output) -> int:
     """Write an existing lock in other formats into ``folder``, resolving nothing."""
     from provisioner.errors import UsageError
-    from provisioner.locking.values import SOURCE
 
     if not formats:
         raise UsageError("--from needs at least one --format", hints=["--format explicit", "--format environment.yml"])
-    made = write_formats(read_any(source)[0], folder / source.name, formats)
+    lock = read_any(source)[0]
+    made = write_formats(lock, folder / source.name, formats)
     if output.as_json:
         output.document(files=[str(path.absolute()) for path in made])
     elif not output.quiet:
         for path in made:
             output.say(f"{'written':<13}{path}")
-        if left_out := {package.name for package in read_any(source)[0].packages if package.category == SOURCE}:
-            output.say(
-                f"{'left out':<13}{', '.join(sorted(left_out))}, compiled here: no such file builds it; `provision create --lock` does"
-            )
+        _say_left_out([lock], formats, output)
     return 0
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from provisioner.adapter.locked import ADAPTER
 from provisioner.errors import IntegrityError
 from provisioner.locking.conda_lock_file import scalar
 from provisioner.locking.export_pixi import pixi_lock
@@ -22,7 +23,6 @@ def explicit(locks: Sequence[Lock]) -> str:
     lines = [f"# platform: {lock.platform}", "@EXPLICIT"]
     lines += [f"{package.url}#sha256:{package.sha256}" for package in _listed(lock, "conda")]
     lines += [f"# pip {package.name} @ {package.url}#sha256={package.sha256}" for package in _listed(lock, "pip")]
-    lines += [f"# built from source: {package.url}#sha256={package.sha256}" for package in lock.of("pip", SOURCE)]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -52,6 +52,14 @@ def pylock(locks: Sequence[Lock]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def left_out(lock: Lock) -> Iterator[str]:
+    """Yield what none of the formats that are installed from can hold, with its version: what is made where it is installed."""
+    made = lock.of("pip", SOURCE)
+    yield from (f"{package.name} {package.version}, compiled from {package.url}#sha256={package.sha256}" for package in made)
+    if not made and (record := lock.metadata.get(ADAPTER)):
+        yield f"flash-attn {json.loads(record)['version']}, the adapter, made from provision's own files"
+
+
 def _listed(lock: Lock, manager: str) -> list[LockedPackage]:
     """Return the packages in the lock file's order, which a lock that was just made need not have."""
     return sorted(lock.of(manager), key=lambda package: package.name)
@@ -59,11 +67,15 @@ def _listed(lock: Lock, manager: str) -> list[LockedPackage]:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format: its file beside the lock, and what writes it from the parts of a lock; ``together`` puts all platforms into one file."""
+    """A format: its file beside the lock, and what writes it from the parts of a lock; ``together`` puts all platforms into one file.
+
+    ``lacks`` says that what is made where it is installed is no part of it: a comment at its beginning tells.
+    """
 
     filename: str
     write: Callable[[Sequence[Lock]], str]
     together: bool = False
+    lacks: bool = True
 
 
 FORMATS = {
@@ -71,7 +83,7 @@ FORMATS = {
     "environment.yml": Format("environment-{platform}.yml", environment_yml),
     "pylock": Format("pylock.{platform}.toml", pylock),
     "pixi.lock": Format("pixi.lock", pixi_lock, together=True),
-    "cyclonedx": Format("{platform}.cdx.json", cyclonedx),
+    "cyclonedx": Format("{platform}.cdx.json", cyclonedx, lacks=False),
 }
 """The formats by name."""
 
@@ -90,4 +102,9 @@ def exported(kind: Format, parts: Sequence[Lock]) -> dict[str, str]:
                 code="hash-unknown",
             )
     groups = [parts] if kind.together else [[part] for part in parts]
-    return {kind.filename.format(platform=group[0].platform): kind.write(group) for group in groups}
+    return {kind.filename.format(platform=group[0].platform): _comment(kind, group) + kind.write(group) for group in groups}
+
+
+def _comment(kind: Format, locks: Sequence[Lock]) -> str:
+    lacking = dict.fromkeys(text for lock in locks for text in left_out(lock)) if kind.lacks else {}
+    return "".join(f"# left out: {text}; `provision create --lock` makes it\n" for text in lacking)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from provisioner.adapter.locked import ADAPTER
 from provisioner.errors import IntegrityError
 from provisioner.locking.export import FORMATS, exported
 from provisioner.locking.values import SOURCE, TOOLCHAIN, Lock, LockedPackage
@@ -131,6 +132,16 @@ def test_the_same_lock_gives_the_same_bill_and_a_time_only_where_one_is_stated(m
     assert "timestamp" not in json.loads(only("cyclonedx", LOCK))["metadata"]
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1760000000")
     assert json.loads(only("cyclonedx", LOCK))["metadata"]["timestamp"] == "2025-10-09T08:53:20+00:00"
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_is_made_where_it_is_installed_is_named_in_the_formats_that_lack_it(kind: str) -> None:
+    text = only(kind, LOCK)
+    said = f"# left out: xformers 0.1, compiled from {SDIST.url}#sha256={SDIST.sha256}; `provision create --lock` makes it\n"
+    assert text.startswith(said) == (kind != "cyclonedx")
+    adapter = Lock("linux-64", LOCK.packages[:3], (FORGE,), {ADAPTER: '{"version":"2.8.4+adapter"}'})
+    assert only(kind, adapter).startswith("# left out: flash-attn 2.8.4+adapter, the adapter") == (kind != "cyclonedx")
+    assert "left out" not in only(kind, ARM)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
