@@ -14,6 +14,7 @@ from provisioner import codec
 from provisioner.capability import ComputeCapability
 from provisioner.locking.conda_part import records_of
 from provisioner.locking.lock import plan_of
+from provisioner.locking.pypi_part import TORCH_FAMILY
 from provisioner.locking.targets import conda_platform
 from provisioner.locking.values import MAIN, SOURCE, Lock, LockedPackage
 from provisioner.machine.facts import Machine
@@ -124,8 +125,13 @@ def against_prefix(lock: Lock, prefix: Path) -> Iterator[Drift]:
 
 
 def _same(found: str, package: LockedPackage) -> bool:
-    """Say whether the installed version is the locked one; where the lock states a build (``+cu126``) it must be that, unless it was made here."""
-    if "+" in package.version and package.category != SOURCE:
+    """Say whether the installed version is the locked one, with its build label (``+cu126``) where that tells another build.
+
+    Of torch and its companions a lock without one means that there is none. What is made here gets a label, and flash-attn's release
+    wheels state theirs in the file's name alone.
+    """
+    exact = package.name in TORCH_FAMILY or "+" in package.version
+    if exact and package.category != SOURCE and package.name != "flash-attn":
         return found == package.version
     return found.partition("+")[0] == package.version.partition("+")[0]
 
