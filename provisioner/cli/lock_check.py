@@ -37,7 +37,8 @@ def check(what: str, selection: Selection, output: Output) -> int:
             "severity": "error",
             "primary": number == 0,
             "evidence": each.evidence,
-            "fix": _fix(each, what, path, prefix, made_by) or _again(lock, path, len(known)),
+            "fix": _fix(each, what, path, prefix, made_by)
+            or (_for_this(lock, selection.machine) if each.code == "machine-drift" else _again(lock, path, len(known))),
         }
         for number, (each, lock) in enumerate(found.items())
     ]
@@ -65,6 +66,23 @@ def _again(lock: Lock, path: Path, targets: int) -> str:
 
     place = path if targets == 1 and not path.is_relative_to(paths.data_dir()) else Path("new-lock.yml")
     return shlex.join([*words_again(lock), "-o", str(place)])
+
+
+def _for_this(lock: Lock, machine: Machine) -> str:
+    """Return the line that locks the same wishes for ``machine``, which this lock is not for, into a file of its own."""
+    from dataclasses import replace
+
+    from provisioner.locking.requested import words_again
+    from provisioner.locking.targets import CLASSES, conda_platform
+
+    classes = dict.fromkeys(gpu.capability.sm for gpu in machine.gpus if gpu.capability)
+    facts = {
+        CLASSES: ",".join(classes),
+        "provision-driver-floor": machine.driver.version or "",
+        "provision-glibc": machine.platform.glibc or "",
+    }
+    platform = conda_platform(machine.platform.machine)
+    return shlex.join([*words_again(replace(lock, platform=platform, metadata={**lock.metadata, **facts})), "-o", "new-lock.yml"])
 
 
 def _say(path: Path, lock: Lock, made_by: str, rows: list[dict[str, Any]], output: Output) -> None:

@@ -129,6 +129,18 @@ def _near(name: str, lock: Lock) -> list[str]:
     return [f"did you mean {near[0]}?"] if near else []
 
 
+def _anew(old: Lock) -> str:
+    """Say how to lock again, into a file of its own, what cannot be moved by packages."""
+    from provisioner.locking.requested import words_again
+    from provisioner.locking.targets import single, targets
+
+    known = targets(old)
+    if len(known) == 1:
+        return "lock anew, into another file: provision lock -o new-lock.yml"
+    words = words_again(single(old, known[0]))
+    return f"lock them anew, each into a file of its own: {shlex.join([*words, '-o', f'{known[0]}-lock.yml'])}"
+
+
 def moved(old: Lock, path: Path, moving: tuple[str, ...], selection: Selection, drawn: Any) -> tuple[Machine, Plan, Lock]:
     """Return ``old``, the lock in ``path``, with these packages moved to what is newest for them, and others only where they must."""
     from packaging.utils import canonicalize_name
@@ -143,7 +155,7 @@ def moved(old: Lock, path: Path, moving: tuple[str, ...], selection: Selection, 
         raise UsageError(
             f"{path} cannot be updated by packages",
             why="it carries no plan of ours" if plan is None else "it is for several targets",
-            hints=[f"lock anew, to another file perhaps: provision lock -o {path}"],
+            hints=[_anew(old)],
             code="foreign-lock",
         )
     conda = {package.name for package in old.of("conda")}

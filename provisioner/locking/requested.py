@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from collections.abc import Iterable
 
 from provisioner import codec
+from provisioner.locking.targets import conda_platform
 from provisioner.locking.values import Lock
 from provisioner.planning.values import BuildChoice, KernelSelection, Request
 
@@ -48,12 +50,15 @@ def asked_again(lock: Lock, now: Request, moving: Iterable[str] = ()) -> Request
 
 
 def words_again(lock: Lock) -> list[str]:
-    """Return the ``provision lock`` line, without its file, that makes a lock like this one: its GPUs, driver, C library and wishes.
+    """Return the ``provision lock`` line, without its file, that makes a lock like this one when it is typed on this host: for its platform
+    and GPUs, driver and C library, from its channels, with its wishes, Python and backend.
 
     The driver is the least one that runs the lock: what the machine had is not kept.
     """
+    from provisioner.locking.lock import plan_of
+
     classes = list(filter(None, lock.metadata.get("provision-gpu-classes", "").split(",")))
-    words = ["provision", "lock", *(word for name in classes for word in ("--gpu", name))]
+    words = ["provision", "lock", *_places(lock), *(word for name in classes for word in ("--gpu", name))]
     for option, key in (
         ("--driver", "provision-driver-floor"),
         ("--glibc", "provision-glibc"),
@@ -61,7 +66,9 @@ def words_again(lock: Lock) -> list[str]:
     ):
         if (value := lock.metadata.get(key)) and (classes or option != "--driver"):
             words += [option, value]
-    request = requested(lock)
+    request, plan = requested(lock), plan_of(lock)
+    if plan is not None:  # both depend on what the host has, where nobody asks for one
+        request = dataclasses.replace(request, python=request.python or plan.python, backend=request.backend or plan.backend)
     recipe = request.recipe or (None if classes else "cpu")
     pins = {"--python": request.python, "--torch": request.torch, "--cuda": request.cuda, "--flash-attn": request.flash_attn}
     for option, value in {**pins, "--recipe": recipe, "--backend": request.backend}.items():
@@ -72,6 +79,17 @@ def words_again(lock: Lock) -> list[str]:
     words += ["--allow-community"] if request.allow_community else []
     words += ["--only", "flash-attn"] if request.only_flash_attn else []
     return [*words, *(word for package in request.packages for word in ("--with", package))]
+
+
+def _places(lock: Lock) -> list[str]:
+    """Return the options for a platform that is not this host's, and for channels that are not those which a lock takes by itself."""
+    from provisioner.locking.conda_part import channel_url, default_channels
+
+    words = [] if lock.platform == conda_platform(platform.machine()) else ["--platform", lock.platform]
+    live = lock.channels if lock.of("conda") and "provision-snapshot" not in lock.metadata else ()
+    if live == tuple(channel_url(name) for name in default_channels()):
+        return words
+    return [*words, *(word for name in live for word in ("--channel", name))]
 
 
 def _dimensions(kernels: KernelSelection) -> list[str]:

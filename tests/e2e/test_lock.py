@@ -88,6 +88,10 @@ def test_classes_with_the_same_packages_share_a_file(world: World, tmp_path: Pat
     assert [row["targets"] for row in document["locks"]] == [["linux-64+sm_80", "linux-64+sm_90"]]
     made = world.document("create", "shared", "--lock", str(path), *A100, "--dry-run")
     assert made["plan"]["gpu_classes"] == ["sm_80"], "create takes the part that is for this machine"
+    moved = world.provision("lock", "--update", "trl", "-o", str(path), "--json")
+    (hint,) = json.loads(moved.stdout)["error"]["hints"]
+    assert "provision lock --gpu sm_80 --driver " in hint
+    assert hint.endswith("-o linux-64+sm_80-lock.yml"), "one for both is not replaced by one for one"
     run = world.provision("create", "other", "--lock", str(path), "--gpu", "t4", "--driver", "550.54.15", "--dry-run")
     assert run.returncode == 2
     assert "sm_75" in run.stderr
@@ -134,6 +138,9 @@ def test_a_lock_is_checked_against_itself_the_plan_and_the_machine(world: World,
     evidence = " ".join(row["evidence"] for row in json.loads(older.stdout)["findings"])
     assert "here is sm_75" in evidence
     assert "driver 450.80.02" in evidence
+    fix = json.loads(older.stdout)["findings"][0]["fix"]
+    assert fix.startswith("provision lock --gpu sm_75 --driver 450.80.02 --glibc ")
+    assert fix.endswith(" -o new-lock.yml"), "the lock for the other machine stays"
     asked = len(world.server.requests)
     for old, new, said in (("name: triton", "name: tritom", "needs triton"), ("version: '0.50.2'", "version: '0.50.2'", None)):
         (tmp_path / "edited-lock.yml").write_text(path.read_text().replace(old, new))
@@ -249,7 +256,9 @@ def test_locks_of_other_tools_are_checked_compared_and_converted(world: World, t
     assert broken.returncode == 1
     assert "libzlib" in broken.stdout
     assert "lock again with conda-lock" in broken.stdout
-    assert world.provision("lock", *A100, "--update", "torch", "-o", str(theirs)).returncode == 2
+    refused = world.provision("lock", *A100, "--update", "torch", "-o", str(theirs))
+    assert refused.returncode == 2
+    assert "provision lock -o new-lock.yml" in refused.stderr, "theirs is not replaced"
 
 
 def test_a_file_that_is_no_lock_is_refused_with_the_line_and_what_to_type(world: World, tmp_path: Path) -> None:

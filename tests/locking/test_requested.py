@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import json
+import platform
 import shlex
+from dataclasses import replace
 
 import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioner import codec
 from provisioner.cli.selection import Selection, selecting
+from provisioner.locking.conda_part import channel_url, default_channels
 from provisioner.locking.requested import REQUEST, asked_again, recorded, requested, words_again
-from provisioner.locking.values import Lock
-from provisioner.planning.values import BuildChoice, KernelSelection, Request
+from provisioner.locking.values import Lock, LockedPackage
+from provisioner.planning.values import BuildChoice, KernelSelection, Plan, Request, Route
 
 versions = st.none() | st.sampled_from(["3.12", "2.9.1", "12.8"])
 requests = st.builds(
@@ -88,3 +93,20 @@ def test_the_line_that_locks_again_asks_for_the_same_on_the_same_machine(request
 
 def test_a_lock_for_no_gpu_is_locked_again_for_none() -> None:
     assert words_again(Lock("linux-64", ())) == ["provision", "lock", "--recipe", "cpu"]
+
+
+def test_the_line_states_another_platform_and_other_channels_than_those_taken_by_themselves() -> None:
+    foreign = "linux-64" if platform.machine() == "aarch64" else "linux-aarch64"
+    package = LockedPackage("python", "3.12.7", "conda", foreign, "https://conda.example/mine/python-3.12.7-0.conda", "a" * 64)
+    made = Lock(foreign, (package,), ("https://conda.example/mine",))
+    line = ["provision", "lock", "--platform", foreign, "--channel", "https://conda.example/mine", "--recipe", "cpu"]
+    assert words_again(made) == line
+    default = replace(made, channels=tuple(channel_url(name) for name in default_channels()))
+    assert words_again(default) == [*line[:4], "--recipe", "cpu"]
+
+
+def test_the_line_states_the_python_and_the_backend_which_else_the_host_decides() -> None:
+    plan = Plan("cpu", Route.NONE, "3.11", "2.8.0", None, None, backend="conda")
+    made = Lock("linux-64", (), metadata={"provision-plan": json.dumps(codec.to_builtins(plan))})
+    words = words_again(made)
+    assert (words[words.index("--python") + 1], words[words.index("--backend") + 1]) == ("3.11", "conda")
