@@ -86,7 +86,8 @@ def command(
         locked = opened.locked if opened else _read_lock(lock_file, machine) if lock_file else None
         if locked:
             source = "--bundle" if opened else "--lock"
-            check_decided(source, selection.request, locked.plan, channels=channels, recipe_dirs=selection.recipe_dirs)
+            decided = (locked.lock, locked.plan)
+            check_decided(source, selection.request, decided, channels=channels, recipe_dirs=selection.recipe_dirs)
             check_for(locked.lock, machine)
         plan = locked.plan if locked else _plan(machine, selection)
         if not output.as_json and not output.quiet:

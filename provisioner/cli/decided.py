@@ -6,28 +6,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from provisioner.errors import UsageError
+from provisioner.locking.requested import requested
+from provisioner.locking.values import Lock
 from provisioner.planning.values import BuildChoice, Plan, Request
 
 
 def check_decided(
-    source: str, request: Request, plan: Plan, *, channels: tuple[str, ...] = (), recipe_dirs: tuple[Path, ...] = ()
+    source: str,
+    request: Request,
+    locked: tuple[Lock, Plan],
+    *,
+    channels: tuple[str, ...] = (),
+    recipe_dirs: tuple[Path, ...] = (),
+    says: str = "decides that already",
 ) -> None:
-    """Raise `UsageError` naming the options that choose otherwise than ``plan``, which ``source`` (``--lock`` or ``--bundle``) carries."""
-    against = list(_against(request, plan))
+    """Raise `UsageError` naming the options that choose otherwise than what is ``locked``, which ``source`` (``--lock`` or ``--bundle``)
+    carries. What the lock was made with may be stated again."""
+    lock, plan = locked
+    against = list(_against(request, plan, requested(lock)))
     against += [f"--channel {name}" for name in channels]
     against += [f"--recipes {folder}" for folder in recipe_dirs]
     if not against:
         return
     named = ", ".join(against)
     raise UsageError(
-        f"{source} decides that already: {named}",
+        f"{source} {says}: {named}",
         why=f"it has torch {plan.torch}, CUDA {plan.cuda or 'none'}, Python {plan.python}, flash-attn {_flash_attn(plan) or 'none'}",
         hints=[f"leave away {named}", f"or lock anew with them, and leave {source} away"],
         code="lock-decides",
     )
 
 
-def _against(request: Request, plan: Plan) -> Iterator[str]:
+def _against(request: Request, plan: Plan, before: Request) -> Iterator[str]:
     pins = {
         "--python": (request.python, plan.python),
         "--torch": (request.torch, plan.torch),
@@ -39,15 +49,15 @@ def _against(request: Request, plan: Plan) -> Iterator[str]:
     for option, (asked, has) in pins.items():
         if asked is not None and asked != has and not (has or "").startswith(f"{asked}."):
             yield f"{option} {asked}"
-    if request.build is not BuildChoice.AUTO:
+    if request.build not in (BuildChoice.AUTO, before.build):
         yield "--build" if request.build is BuildChoice.ALWAYS else "--no-build"
-    if request.kernels is not None:
-        yield "the kernel options"
-    if request.allow_community:
+    if request.kernels not in (None, before.kernels):
+        yield "--kernels, --head-dims, --dtypes and --features"
+    if request.allow_community and not before.allow_community:
         yield "--allow-community"
-    if request.only_flash_attn:
+    if request.only_flash_attn and not before.only_flash_attn:
         yield "--only flash-attn"
-    yield from (f"--with {package}" for package in request.packages)
+    yield from (f"--with {package}" for package in request.packages if package not in before.packages)
 
 
 def _flash_attn(plan: Plan) -> str | None:

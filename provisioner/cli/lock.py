@@ -139,6 +139,8 @@ def command(
     tasks = {"--check": checked, "--diff": compared, "--from": source, "--update": moving}
     _check_task(tasks, bool(platforms or classes))
     _check_read(next((task for task, value in tasks.items() if value), None))
+    if new is not None and compared is not None and _stated("output_file"):
+        raise UsageError(f"--diff compares with {new} or with {output_file}, not with both", hints=["leave one of them away"])
     if new is not None and compared is None:
         raise UsageError(f"unexpected argument {new}", hints=[f"to write there: provision lock -o {new}"])
     if checked is not None:
@@ -175,11 +177,16 @@ def _check_task(tasks: Mapping[str, object], several: bool) -> None:
         )
 
 
+_DRAWING = ("channels", "exclude_newer", "cuda_toolkit", "refresh")
+_MACHINE = ("gpus", "driver", "machine_path", "wsl", "glibc")
+_WISHES = ("python_version", "torch", "cuda", "flash_attn", "recipe", "backend", "build", "allow_community", "only", "packages")
+_SELECTING = (*_MACHINE, *_WISHES, "kernels", "head_dims", "dtypes", "features", "recipe_dirs", "mirror")
 _UNREAD = {
-    "--check": ("formats", "channels", "exclude_newer", "cuda_toolkit", "output_file", "refresh"),
-    "--diff": ("formats", "channels", "exclude_newer", "cuda_toolkit", "refresh"),
-    "--from": ("channels", "exclude_newer", "cuda_toolkit", "refresh"),
+    "--check": ("formats", "output_file", *_DRAWING),
+    "--diff": ("formats", *_DRAWING, *_SELECTING),
+    "--from": (*_DRAWING, *_SELECTING),
 }
+"""The options, by their parameters, that each task passes over."""
 
 
 def _check_read(task: str | None) -> None:

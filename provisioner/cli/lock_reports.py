@@ -145,6 +145,7 @@ def moved(old: Lock, path: Path, moving: tuple[str, ...], selection: Selection, 
     """Return ``old``, the lock in ``path``, with these packages moved to what is newest for them, and others only where they must."""
     from packaging.utils import canonicalize_name
 
+    from provisioner.cli.decided import check_decided
     from provisioner.errors import UsageError
     from provisioner.locking.lock import plan_of
     from provisioner.locking.requested import asked_again, words_again
@@ -170,6 +171,9 @@ def moved(old: Lock, path: Path, moving: tuple[str, ...], selection: Selection, 
             ],
             code="unknown-package",
         )
+    if not STACK & set(names):
+        kept = "keeps what the lock decided, unless torch or another package that the plan chooses is to move"
+        check_decided("--update", selection.request, (old, plan), recipe_dirs=selection.recipe_dirs, says=kept)
     drawn.as_before(old)
     machine = machine_of(old, drawn.reached(selection.machine, selection), as_locked=True)
     if STACK & set(names):

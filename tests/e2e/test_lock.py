@@ -98,14 +98,17 @@ def test_classes_with_the_same_packages_share_a_file(world: World, tmp_path: Pat
 
 
 def test_a_choice_that_a_lock_has_made_otherwise_is_refused_and_not_passed_over(world: World, tmp_path: Path) -> None:
-    path = lock(world, tmp_path / "conda-lock.yml")
+    path = lock(world, tmp_path / "conda-lock.yml", "--with", "einops")
     words = ("create", "chosen", "--lock", str(path), *A100, "--dry-run")
     has = world.document(*words)["plan"]["torch"]
-    assert world.provision(*words, "--torch", has, "--python", PYTHON).returncode == 0
+    assert world.provision(*words, "--torch", has, "--python", PYTHON, "--with", "einops").returncode == 0
     run = world.provision(*words, "--torch", "1.0", "--python", PYTHON, "--with", "wandb", "--json")
     assert run.returncode == 2
     error = json.loads(run.stdout)["error"]
     assert (error["code"], error["what"]) == ("lock-decides", "--lock decides that already: --torch 1.0, --with wandb")
+    run = world.provision(*words, "--head-dims", "64", "--recipes", str(tmp_path), "--channel", "conda-forge")
+    assert run.returncode == 2
+    assert all(option in run.stderr for option in ("--head-dims", "--recipes", "--channel"))
 
 
 def test_an_update_moves_the_named_package_and_nothing_else(world: World, tmp_path: Path) -> None:
@@ -123,6 +126,12 @@ def test_an_update_moves_the_named_package_and_nothing_else(world: World, tmp_pa
         text = world.provision("lock", "--diff", str(before), "-o", str(path)).stdout
         assert text.split()[:4] == ["~", "pip", "trl", "1.15.0"]
         assert world.provision("lock", *A100, "--update", "no-such-package", "-o", str(path)).returncode == 2
+        held = path.read_text()
+        for option in (("--torch", "1.0"), ("--with", "rich")):
+            run = world.provision("lock", *A100, "--update", "trl", "-o", str(path), *option)
+            assert run.returncode == 2, "what the update passes over would stand in the lock as asked for"
+            assert " ".join(option) in run.stderr
+        assert path.read_text() == held
     finally:
         for wheel in (world.root / "files").glob("*-99.0-*"):
             wheel.unlink()
@@ -422,6 +431,9 @@ def test_a_changed_snapshot_is_exit_5_and_nothing_is_made(world: World, tmp_path
         ("--check", "x.yml", "-o", "y.yml"),
         ("--diff", "a", "--format", "pylock"),
         ("--from", "a", "--format", "pylock", "--channel", "conda-forge"),
+        ("--from", "a", "--format", "pylock", "--gpu", "a100"),
+        ("--diff", "a", "--torch", "2.9"),
+        ("--diff", "a", "b", "-o", "c"),
         ("--gpu", "v100", "--gpu-class", "sm_90"),
     ],
 )
