@@ -114,10 +114,13 @@ def command(
 
 
 def _plan(machine: Machine, selection: Selection) -> Plan:
+    from provisioner.cli.sources import as_asked
     from provisioner.planning.catalog import load_catalog
     from provisioner.planning.plan import make_plan
 
-    return make_plan(machine, selection.request, load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir()))
+    return make_plan(
+        machine, as_asked(selection.request, machine), load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir())
+    )
 
 
 def _open(bundle: Path, lock_file: Path | None, machine: Machine) -> AbstractContextManager[OpenBundle]:

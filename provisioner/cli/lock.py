@@ -269,6 +269,7 @@ def _locks(
     selection: Selection, platforms: tuple[str, ...], classes: tuple[str, ...], drawn: _Drawn
 ) -> list[tuple[Machine, Plan, Lock]]:
     from provisioner.cli.lock_targets import machines
+    from provisioner.cli.sources import as_asked
     from provisioner.planning.catalog import load_catalog
     from provisioner.planning.plan import make_plan
 
@@ -278,7 +279,7 @@ def _locks(
     targets = machines(reached, platforms, classes)
     for machine in targets:
         try:
-            plan = make_plan(machine, selection.request, catalog)
+            plan = make_plan(machine, as_asked(selection.request, machine), catalog)
             results.append((machine, plan, drawn.lock(plan, machine, selection.request)))
         except ProvisionError as error:
             if len(targets) > 1:

@@ -137,6 +137,7 @@ def plan_again(lock: Lock, selection: Selection, machine: Machine, moving: Itera
     """Return the plan that would be made today for ``machine`` with what the lock was asked for, and what the selection states."""
     from dataclasses import replace
 
+    from provisioner.cli.sources import as_asked
     from provisioner.locking.lock import plan_of
     from provisioner.locking.requested import asked_again
     from provisioner.planning.catalog import load_catalog
@@ -146,7 +147,7 @@ def plan_again(lock: Lock, selection: Selection, machine: Machine, moving: Itera
     if plan is not None:
         python = None if "python" in moving else plan.python
         request = replace(request, python=request.python or python, backend=request.backend or plan.backend)
-    return make_plan(machine, request, load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir()))
+    return make_plan(machine, as_asked(request, machine), load_catalog(selection.recipe_dirs, wheelhouse=paths.wheelhouse_dir()))
 
 
 def machine_of(lock: Lock, machine: Machine, *, as_locked: bool = False) -> Machine:

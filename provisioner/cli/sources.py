@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,7 +18,8 @@ import click
 from provisioner import download
 from provisioner.errors import SourceUnreachable, UsageError
 from provisioner.indexes import IndexSettings
-from provisioner.machine.facts import Machine
+from provisioner.machine.facts import Machine, Source
+from provisioner.planning.values import Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,13 +97,58 @@ def _set(stack: ExitStack, variable: ContextVar[Any], value: Any) -> None:
 
 
 def with_sources(machine: Machine, settings: IndexSettings, channels: tuple[str, ...]) -> Machine:
-    """Return the machine with what answers; sources that its description states are kept, and `--offline` asks none."""
-    if machine.sources or download.offline.get():
+    """Return the machine with what answers; sources that its description states are kept, and `--offline` asks none.
+
+    Offline those count as silent that did not answer the last run which asked the same places and had a package index: that run's plan
+    rested on it, and what the index said for another plan is not at hand.
+    """
+    if machine.sources:
         return machine
     from provisioner.locking.sources import endpoints
     from provisioner.machine.reach import probe_sources
 
-    return replace(machine, sources=probe_sources(endpoints(settings, channels), timeout=SECONDS))
+    asked = endpoints(settings, channels)
+    place = _remembered_in(asked)
+    if download.offline.get():
+        return replace(machine, sources=_silent_last(place))
+    found = probe_sources(asked, timeout=SECONDS)
+    _remember(place, found)
+    return replace(machine, sources=found)
+
+
+def _remembered_in(asked: Sequence[Source]) -> Path:
+    """Return the file that holds which of these places were silent; its name tells no address."""
+    import hashlib
+
+    from provisioner import paths
+
+    text = "\n".join(f"{source.name} {source.url}" for source in asked)
+    return paths.cache_dir() / "sources" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.txt"
+
+
+def _silent_last(place: Path) -> tuple[Source, ...]:
+    names = place.read_text().split() if place.is_file() else []
+    return tuple(Source(name, reachable=False, detail="it did not answer when it was asked last") for name in names)
+
+
+def _remember(place: Path, found: Sequence[Source]) -> None:
+    """Write which places are silent; without a package index no lock comes about, and what an earlier run found stays."""
+    from provisioner import paths
+
+    silent = [source.name for source in found if source.reachable is False]
+    if "package-index" in silent or (not silent and not place.exists()):
+        return
+    with suppress(OSError):  # a cache that cannot be written costs only this
+        paths.write_atomic(place, "".join(f"{name}\n" for name in silent))
+
+
+def as_asked(request: Request, machine: Machine) -> Request:
+    """Return the request as a run that asked would plan it where it is known which sources were silent then, so that both choose the same.
+
+    Else `--offline` plans as if everything were there: for a bundle, say.
+    """
+    silent = {source.name for source in machine.sources if machine.answers(source.name) is False}
+    return replace(request, offline=False) if silent and "package-index" not in silent else request
 
 
 def channel_not_needed(machine: Machine) -> Machine:

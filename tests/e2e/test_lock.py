@@ -233,6 +233,11 @@ def test_a_lock_made_while_a_source_did_not_answer_is_judged_so(world: World, tm
         for wheel in made:
             wheel.unlink()
         write_index(world.root)
+    again = tmp_path / "again-lock.yml"
+    run = world.provision("lock", *A100, "--no-build", "-o", str(again), "--offline")
+    assert run.returncode == 0, "it was run once without --offline, as the error without kept answers says\n" + run.stderr
+    assert again.read_bytes() == path.read_bytes()
+    assert world.provision("lock", "--check", str(path), *A100, "--offline").returncode == 0
     content = yaml.safe_load(path.read_text())
     assert "releases" in content["metadata"]["custom_metadata"]["provision-unreachable"]
     run = world.provision("lock", "--check", str(path), *A100)

@@ -38,7 +38,7 @@ def test_another_build_of_torch_is_seen_and_what_was_compiled_here_may_be_labell
     tmp_path: Path, name: str, version: str, category: str, found: str, drifts: bool
 ) -> None:
     install(tmp_path, name, found)
-    (drift,) = list(against_prefix(locked(name, version, category), tmp_path)) or [None]
+    drift = next(against_prefix(locked(name, version, category), tmp_path), None)
     assert (drift is not None) == drifts
     assert drift is None or drift.evidence == f"{name} is {found}; locked is {version}"
 
