@@ -169,15 +169,19 @@ def _index_packages(
             moving=options.moving,
         )
 
+    failed: NoRoute | None = None
     try:
         packages = resolved(True)
         wrong = wrong_torch(plan, packages)
-    except NoRoute:  # a find-links folder's torch+cpu sorts above the index's torch, and nothing else goes with it
+    except NoRoute as error:  # a find-links folder's torch+cpu sorts above the index's torch, and nothing else goes with it
         if not settings.find_links:
             raise
-        packages, wrong = (), "nothing fits together"
+        failed, packages, wrong = error, (), "nothing fits together"
     if wrong is not None and settings.find_links:
-        without = resolved(False)
+        try:
+            without = resolved(False)
+        except NoRoute as error:  # what only lies there is missing then, which would hide why it does not fit
+            raise failed or error from error
         progress.note(f"{wrong}; the find-links of your pip settings are left out")
         packages, wrong = without, wrong_torch(plan, without)
     if wrong is not None:

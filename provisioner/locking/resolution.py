@@ -118,9 +118,12 @@ def _asked(question: Question) -> dict[str, Any]:
 
 
 def _requires(folder: Path, question: Question, wanted: Path, chosen: dict[str, str]) -> dict[str, list[str]]:
-    """Return who requires whom among the chosen, by uv's annotations; everything that they need is in its cache by now."""
+    """Return who requires whom among the chosen, by uv's annotations; everything that they need is in its cache by now.
+
+    The pins are literal (``===``): ``==2.7.1`` admits ``2.7.1+cpu``, which sorts above it (PEP 440).
+    """
     pins = folder / "chosen.txt"
-    pins.write_text("".join(f"{name}=={version}\n" for name, version in chosen.items()))
+    pins.write_text("".join(f"{name}==={version}\n" for name, version in chosen.items()))
     words: list[str | Path] = [wanted, "-c", pins, *_options(question), "--no-header", "--annotation-style", "line"]
     result = _compile([*words, "--offline"], question)
     if not result.ok and not download.offline.get():

@@ -18,7 +18,7 @@ import yaml
 from provisioner.download import file_sha256
 from tests.conda_channel import PLATFORM, add_package, make_channel
 from tests.distributions import make_wheel
-from tests.e2e.world import TAG, World, make_world
+from tests.e2e.world import TAG, TORCH, World, make_world
 from tests.servers import write_dated_index, write_index
 
 pytestmark = pytest.mark.integration
@@ -462,13 +462,27 @@ def test_a_lock_without_a_hash_is_refused_before_anything_is_made(world: World, 
         assert "without a sha256" in run.stderr
 
 
-def test_find_links_with_another_torch_on_which_nothing_fits_are_left_out(world: World, tmp_path: Path) -> None:
-    """pip's find-links folder holds a newer CPU build of torch, which the xformers of the index does not take."""
-    make_wheel(tmp_path / "links", "torch", "2.13.0+cpu", tag=f"{TAG}-{TAG}-manylinux_2_28_x86_64", requires=["absent-package"])
+def test_find_links_with_another_torch_are_left_out_and_what_fits_nowhere_is_told_by_them(world: World, tmp_path: Path) -> None:
+    """pip's find-links folder holds a CPU build of the plan's torch, which sorts above the index's."""
+    make_wheel(tmp_path / "links", "torch", f"{TORCH}+cpu", tag=f"{TAG}-{TAG}-manylinux_2_28_x86_64")
     path = tmp_path / "conda-lock.yml"
-    run = world.provision("lock", *A100, "-o", str(path), "--refresh", PIP_FIND_LINKS=str(tmp_path / "links"))
+    links = {
+        "UV_DEFAULT_INDEX": "",  # with it, pip's settings are not read
+        "PIP_INDEX_URL": world.environ["UV_DEFAULT_INDEX"],
+        "PIP_FIND_LINKS": str(tmp_path / "links"),
+    }
+    run = world.provision("lock", *A100, "-o", str(path), "--refresh", **links)
     assert run.returncode == 0, run.stderr
+    assert "the find-links of your pip settings are left out" in run.stderr
     assert "+cpu" not in path.read_text()
+    before = path.read_text()
+    run = world.provision("lock", *A100, "--update", "trl", "-o", str(path), "--refresh", **links)
+    assert run.returncode == 0, run.stderr
+    assert path.read_text() == before
+    make_wheel(tmp_path / "links", "private", "1.0", requires=["absent-package"])
+    run = world.provision("lock", *A100, "-o", str(path), "--with", "private", "--refresh", **links)
+    assert run.returncode == 3
+    assert "absent-package" in run.stderr, "the reason is why it does not fit, not that it is missing elsewhere"
 
 
 @pytest.mark.parametrize(

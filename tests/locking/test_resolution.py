@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def test_the_lock_knows_what_each_package_requires(tmp_path: Path) -> None:
     with index(tmp_path, app_1_0=["lib>=1", 'old; python_version < "3.9"'], lib_1_0=["base"], base_1_0=[]) as (_, settings):
         locked = resolve(["app"], TARGET, settings)
     assert {package.name: package.dependencies for package in locked} == {"app": {"lib": "*"}, "lib": {"base": "*"}, "base": {}}
+
+
+@pytest.mark.integration
+def test_a_kept_torch_keeps_what_it_requires_beside_a_labelled_build_of_it(tmp_path: Path) -> None:
+    with index(tmp_path, torch_1_0=["runtime"], runtime_1_0=[]) as (_, settings):
+        make_wheel(tmp_path / "links", "torch", "1.0+cpu")
+        linked = replace(settings, find_links=(str(tmp_path / "links"),))
+        locked = resolve(["torch"], TARGET, linked, previous={"torch": "1.0"})
+    assert {package.name: package.dependencies for package in locked} == {"runtime": {}, "torch": {"runtime": "*"}}
 
 
 @pytest.mark.integration
