@@ -8,6 +8,7 @@ from pathlib import Path
 from provisioner.errors import UsageError
 from provisioner.locking.requested import requested
 from provisioner.locking.values import Lock
+from provisioner.planning.numbers import covers, minor
 from provisioner.planning.values import BuildChoice, Plan, Request
 
 
@@ -38,17 +39,19 @@ def check_decided(
 
 
 def _against(request: Request, plan: Plan, before: Request) -> Iterator[str]:
-    pins = {
+    versions = {
         "--python": (request.python, plan.python),
         "--torch": (request.torch, plan.torch),
         "--cuda": (request.cuda, plan.cuda),
         "--flash-attn": (request.flash_attn, _flash_attn(plan)),
-        "--recipe": (request.recipe, plan.recipe),
-        "--backend": (request.backend, plan.backend),
     }
-    for option, (asked, has) in pins.items():
-        if asked is not None and asked != has and not (has or "").startswith(f"{asked}."):
+    for option, (asked, has) in versions.items():
+        if asked is not None and not (has and (covers(asked, has) or minor(asked) == has)):
             yield f"{option} {asked}"
+    if request.recipe not in (None, before.recipe, plan.recipe):
+        yield f"--recipe {request.recipe}"
+    if request.backend not in (None, plan.backend):
+        yield f"--backend {request.backend}"
     if request.build not in (BuildChoice.AUTO, before.build):
         yield "--build" if request.build is BuildChoice.ALWAYS else "--no-build"
     if request.kernels not in (None, before.kernels):

@@ -1,4 +1,4 @@
-"""`provision lock --from`: a lock in other tools' formats, and what is said of it."""
+"""`provision lock`: a lock in other tools' formats, and which moment a day means."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from provisioner.cli.app import provision
+from provisioner.cli.lock import _date
 from provisioner.locking.conda_lock_file import write_lock
 from tests.locking.test_export import LOCK
 
@@ -36,3 +37,18 @@ def test_the_formats_go_beside_the_file_that_is_named(lock: Path, tmp_path: Path
     document = json.loads(converted(lock, "--format", "pylock", "-o", str(tmp_path / "o/x.yml"), "--json").stdout)
     assert document["files"] == [str(tmp_path / "o/pylock.linux-64.toml")]
     assert (tmp_path / "o/pylock.linux-64.toml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-01", "2026-11-01T23:59:59+00:00"),
+        ("2026-11-01T08:00", "2026-11-01T08:00:00+00:00"),
+        ("2026-11-01T00:00:00+02:00", "2026-11-01T00:00:00+02:00"),
+    ],
+)
+def test_a_day_means_its_end_and_a_time_itself(text: str, moment: str) -> None:
+    found = _date(text)
+    assert found is not None
+    assert found.isoformat() == moment
+    assert _date(moment) == found, "as an earlier lock states it"
