@@ -87,7 +87,7 @@ def _places(lock: Lock) -> list[str]:
 
     words = [] if lock.platform == conda_platform(platform.machine()) else ["--platform", lock.platform]
     live = lock.channels if lock.of("conda") and "provision-snapshot" not in lock.metadata else ()
-    if live == tuple(channel_url(name) for name in default_channels()):
+    if not live or live == tuple(channel_url(name) for name in default_channels()):
         return words
     return [*words, *(word for name in live for word in ("--channel", name))]
 
