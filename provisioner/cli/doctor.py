@@ -193,7 +193,7 @@ def _examined(interpreter: Path, output: Output) -> tuple[Machine, tuple[Finding
         try:
             inventory = take(interpreter, activation=_activation(interpreter.parent.parent))
         except UsageError as error:
-            if not interpreters.is_environment(interpreter):
+            if not interpreters.is_environment(interpreter) or interpreters.starts(interpreter):
                 raise
             return asked.result(), resolve([interpreters.judge(interpreter, asked.result(), error.why or error.what)])
         machine = asked.result()

@@ -11,6 +11,10 @@ from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.checks.installer import with_copies
 from provisioner.diagnosing.findings import Fix, Safety, Severity
 from provisioner.machine.facts import Machine
+from provisioner.process import run
+
+START_SECONDS = 60.0
+"""Limit of an interpreter's start without its packages; a cold network disk may need many."""
 
 _HOME = re.compile(r"^home *= *(.*?) *$", re.MULTILINE)
 _LIBRARY = re.compile(r"python(3\.\d{1,2})$")
@@ -20,6 +24,11 @@ def is_environment(python: Path) -> bool:
     """Say whether an interpreter's path is that of a virtual or a conda environment, whether or not it starts."""
     prefix = python.parent.parent
     return (prefix / "pyvenv.cfg").is_file() or (prefix / "conda-meta").is_dir()
+
+
+def starts(python: Path) -> bool:
+    """Say whether an interpreter itself runs; what cannot be examined in it is then another matter."""
+    return run([python, "-I", "-S", "-c", "pass"], timeout=START_SECONDS).ok
 
 
 def judge(python: Path, machine: Machine, why: str) -> Candidate:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.checks.installer import attic, set_aside
@@ -15,10 +16,21 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
     """Yield a finding per package with several copies, and one per place outside the environment that packages come from."""
     for name, copies in inventory.packages.items():
         beside = [copy for copy in copies if copy.location == copies[0].location]
-        if len(beside) > 1:
+        if len(beside) > 1 and not _told_twice(beside):
             yield _two_records(inventory, name, tuple(beside))
     yield from _from_outside(inventory)
     yield from _over_conda(inventory)
+
+
+def _told_twice(copies: Sequence[Copy]) -> bool:
+    """Say whether the records are one package's: Debian keeps an .egg-info beside a .dist-info of the same version."""
+    return len({copy.version for copy in copies}) == 1 and any(copy.metadata.endswith(".egg-info") for copy in copies)
+
+
+def _is_own(inventory: Inventory, path: str) -> bool:
+    """Say whether ``path`` lies in a virtual or conda environment that is examined: the system's files are its package manager's."""
+    prefix = Path(inventory.python.prefix)
+    return Path(path).is_relative_to(prefix) and ((prefix / "pyvenv.cfg").is_file() or (prefix / "conda-meta").is_dir())
 
 
 def _two_records(inventory: Inventory, name: str, copies: tuple[Copy, ...]) -> Candidate:
@@ -32,7 +44,7 @@ def _two_records(inventory: Inventory, name: str, copies: tuple[Copy, ...]) -> C
         f"take away the record of {stale.version}, whose files are no longer there (put back from {attic(inventory)})",
         set_aside(inventory, stale.metadata),
         Safety.REVERSIBLE,
-        automatic=True,
+        automatic=_is_own(inventory, stale.metadata),
     )
     return Candidate("duplicate-package", 48, Severity.ERROR, title, evidence, fix)
 

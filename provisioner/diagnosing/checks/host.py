@@ -120,6 +120,9 @@ def _visible(inventory: Inventory) -> Iterator[Candidate]:
     seen, entries = len(inventory.torch.get("devices") or ()), [entry.strip() for entry in variable.split(",") if entry.strip()]
     evidence = (f"CUDA_VISIBLE_DEVICES={variable}", f"{len(inventory.gpus)} GPUs present, {seen or 'none'} visible to torch")
     unknown = [entry for entry in entries if not _names_a_device(entry, inventory.gpus)]
+    hidden = not entries or entries[0] == "-1" or entries[0] in unknown
+    if not seen and (not hidden or inventory.torch.get("cuda", "unknown") is None):
+        return  # something else hides them: a CPU build of torch, a driver that is too old
     if not seen:
         fix = Fix("unset it, or name a device that exists", "unset CUDA_VISIBLE_DEVICES", Safety.REVERSIBLE)
         yield Candidate("no-visible-device", 43, Severity.ERROR, "CUDA_VISIBLE_DEVICES hides every GPU", evidence, fix)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from provisioner.diagnosing.candidates import Candidate
 from provisioner.diagnosing.checks.installer import attic, install, set_aside
-from provisioner.diagnosing.findings import Fix, Safety, Severity
+from provisioner.diagnosing.findings import Fix, Repair, Safety, Severity
 from provisioner.diagnosing.inventory import Copy, Inventory
+from provisioner.indexes import TORCH_INDEX
 
+_TORCH_LABEL = re.compile(r"cu\d{3}|cpu|rocm[\d.]+")
 _RECORD = re.compile(r"^~(?P<name>[\w.-]+?)-(?P<version>\d[^-]*)\.dist-info$")
 
 
@@ -28,8 +31,14 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
 def _incomplete(inventory: Inventory, name: str, copy: Copy) -> Candidate:
     """Its own version again: nothing else changes, and pip puts back what it took where it fails."""
     title = f"{name} {copy.version} is not whole: {copy.missing_count} of its files are gone"
-    command = install(inventory, "--force-reinstall", "--no-deps", f"{name}=={copy.version}")
+    label = copy.version.partition("+")[2]
+    index = ["--index-url", f"{TORCH_INDEX}/{label}"] if _TORCH_LABEL.fullmatch(label) else []
+    command = install(inventory, "--force-reinstall", "--no-deps", *index, f"{name}=={copy.version}")
     fix = Fix(f"install {name} {copy.version} again", command, Safety.REVERSIBLE, automatic=True)
+    if name == "flash-attn":  # the package index has its source only
+        command = shlex.join(["provision", "install", "--python", inventory.python.executable])
+        text = "install the flash-attn for the torch that is there"
+        fix = Fix(text, command, Safety.REVERSIBLE, automatic=True, repair=Repair.FLASH_ATTN)
     evidence = (copy.metadata, *(f"not there: {file}" for file in copy.missing[:3]))
     return Candidate("package-incomplete", 36, Severity.ERROR, title, evidence, fix)
 
@@ -41,7 +50,7 @@ def _without_record(inventory: Inventory, folder: Path) -> Candidate:
     title = f"{folder.name} lies in site-packages without its record: an install or a removal was interrupted"
     evidence = (str(folder), *(path for path in inventory.remnants if _of(path, name)))
     command = install(inventory, "--force-reinstall", "--no-deps", wanted)
-    fix = Fix(f"install {wanted} over it", command, Safety.REVERSIBLE, automatic=True)
+    fix = Fix(f"install {wanted} over it", command, Safety.REVERSIBLE, automatic=version is not None)
     return Candidate("package-without-record", 35, Severity.ERROR, title, evidence, fix)
 
 

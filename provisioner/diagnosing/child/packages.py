@@ -58,7 +58,7 @@ def copy_of(one: Any, entry: str, name: str, *, several: bool) -> dict[str, Any]
     files = recorded(one)
     gone = [file for file in files if is_needed(file) and not os.path.exists(os.path.join(entry, file))]
     copy = {
-        "version": one.version,
+        "version": one.version or "unknown",
         "location": entry,
         "metadata": str(getattr(one, "_path", entry)),
         "installer": (one.read_text("INSTALLER") or "").strip() or None,
@@ -90,7 +90,11 @@ def recorded(one: Any) -> dict[str, str]:
 
     Read as text: from Python 3.12 on ``Distribution.files`` leaves out what is not there.
     """
-    rows = (line.rsplit(",", 2) for line in (one.read_text("RECORD") or "").splitlines())
+    try:
+        text = one.read_text("RECORD") or ""
+    except ValueError:  # not UTF-8: damaged, and no reason to see nothing else
+        text = ""
+    rows = (line.rsplit(",", 2) for line in text.splitlines())
     return {row[0].strip('"'): row[1] for row in rows if len(row) == 3}
 
 
@@ -135,8 +139,26 @@ def without_record(found: dict[str, list[tuple[Any, str]]]) -> list[str]:
         os.path.join(entry, module)
         for entry in site_folders()
         for module in MODULES
-        if normal(module) not in found and os.path.isdir(os.path.join(entry, module)) and os.listdir(os.path.join(entry, module))
+        if normal(module) not in found and holds_code(os.path.join(entry, module)) and not is_owned(entry, module)
     ]
+
+
+def holds_code(folder: str) -> bool:
+    """Say whether anything that can be imported lies in ``folder``; what Python keeps of it does not count."""
+    files = (name for at, _, names in os.walk(folder) if "__pycache__" not in at for name in names)
+    return any(name.endswith((".py", ".pyd", ".so")) for name in files)
+
+
+def is_owned(entry: str, module: str) -> bool:
+    """Say whether a distribution of another name put files into ``module``: flash-attn-4 into flash_attn, pytorch-triton into triton."""
+    for path in glob.glob(os.path.join(glob.escape(entry), "[!~]*.dist-info", "RECORD")):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as record:
+                if any(line.startswith((module + "/", '"' + module + "/")) for line in record):
+                    return True
+        except OSError:
+            continue
+    return False
 
 
 def site_folders() -> list[str]:

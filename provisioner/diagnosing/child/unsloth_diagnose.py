@@ -192,11 +192,13 @@ def stale_locks() -> list[dict[str, Any]]:
 
 
 def builders(folder: str) -> list[int]:
-    """Return the processes that work in ``folder``."""
+    """Return the processes that work in ``folder`` or hold a file of it open: torch keeps its lock so."""
     found = []
     for entry in glob.glob("/proc/[0-9]*"):
         try:
-            if os.readlink(entry + "/cwd").startswith(folder) or folder in read(entry + "/cmdline"):
+            opened = (os.readlink(path) for path in glob.glob(entry + "/fd/*"))
+            here = os.readlink(entry + "/cwd").startswith(folder) or folder in read(entry + "/cmdline")
+            if here or any(path.startswith(folder + os.sep) for path in opened):
                 found.append(int(os.path.basename(entry)))
         except OSError:
             continue
