@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.diagnosing.child.unsloth_diagnose import builders
 from provisioner.diagnosing.environments import diagnose
 from provisioner.diagnosing.findings import Finding
 from provisioner.diagnosing.fixing import apply, steps
@@ -147,3 +148,46 @@ def test_conda_is_told_to_believe_in_a_version_that_pip_has_replaced(python: Pat
     assert "peft: conda's record says 0.9.0, 0.21.2 is there (by uv)" in found.evidence
     (records / "peft-0.9.0-pyhd8ed1ab_0.json").rename(records / "peft-0.21.2-pyhd8ed1ab_0.json")
     assert "pip-over-conda" not in examine(python)[1]
+
+
+def test_a_damaged_record_is_no_broken_interpreter(python: Path) -> None:
+    (site_packages(python) / "peft-0.21.2.dist-info" / "RECORD").write_bytes(b"peft/\xff.py,,\n")
+    inventory, found = examine(python)
+    assert inventory.versions["peft"] == "0.21.2"
+    assert "interpreter-broken" not in found
+
+
+def test_a_package_under_the_name_of_another_distribution_has_its_record(python: Path, tmp_path: Path) -> None:
+    """flash-attn-4 alone fills flash_attn/cute; what Python cached of a removed package holds no code."""
+    install(python, make_wheel(tmp_path, "flash-attn-4", "4.0.0", {"flash_attn/cute/__init__.py": ""}))
+    (site_packages(python) / "xformers" / "__pycache__").mkdir(parents=True)
+    (site_packages(python) / "xformers" / "__pycache__" / "ops.cpython-311.pyc").touch()
+    assert "package-without-record" not in examine(python)[1]
+    (site_packages(python) / "xformers" / "ops.py").touch()
+    found = examine(python)[1]["package-without-record"]
+    assert found.fix is not None
+    assert not found.fix.automatic, "which version it was is not known"
+
+
+def test_a_debian_package_with_two_records_is_not_installed_twice(python: Path) -> None:
+    info = site_packages(python) / "peft-0.21.2.egg-info"
+    info.mkdir()
+    (info / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: peft\nVersion: 0.21.2\n")
+    assert "duplicate-package" not in examine(python)[1]
+
+
+def test_a_torch_is_put_back_from_the_index_that_it_came_from(python: Path, tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"torch/__init__.py": "", "torch/nn.py": ""}
+    install(python, make_wheel(tmp_path, "torch", "2.8.0+cu126", files))
+    (site_packages(python) / "torch" / "nn.py").unlink()
+    fix = examine(python)[1]["package-incomplete"].fix
+    assert fix is not None
+    assert "--index-url https://download.pytorch.org/whl/cu126 torch==2.8.0+cu126" in (fix.command or "")
+
+
+def test_a_lock_that_a_process_holds_open_is_not_stale(tmp_path: Path) -> None:
+    """torch's FileBaton keeps the file open while it builds; the process may work elsewhere and name it nowhere."""
+    (tmp_path / "lock").touch()
+    assert builders(str(tmp_path)) == []
+    with (tmp_path / "lock").open():
+        assert builders(str(tmp_path)) == [os.getpid()]

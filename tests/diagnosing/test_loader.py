@@ -120,6 +120,8 @@ def test_visible_devices_are_compared_with_those_that_are_there() -> None:
     assert visible("0,7") == ["visible-devices-wrong"]
     assert visible("GPU-cc,0") == ["visible-devices-wrong"]
     assert visible("", torch={"devices": []}) == ["no-visible-device"]
+    assert visible("0", torch={"devices": [], "cuda": "13.0"}) == [], "a driver that is too old hides them, not the variable"
+    assert visible("-1", torch={"devices": [], "cuda": None}) == [], "a CPU build of torch sees none"
 
 
 def test_numbers_of_unlike_gpus_are_ambiguous() -> None:
