@@ -202,13 +202,10 @@ def _examined(interpreter: Path, output: Output) -> tuple[Machine, tuple[Finding
 
 def _activation(prefix: Path) -> dict[str, str]:
     """The variables that activating one of our own environments sets; none for another's."""
-    from provisioner.environments.manifest import manifest_path, read_manifest
-    from provisioner.errors import ProvisionError
+    from provisioner.environments.store import environment_at
 
-    try:
-        return read_manifest(prefix).plan.activation if manifest_path(prefix).exists() else {}
-    except ProvisionError:
-        return {}
+    found = environment_at(prefix)
+    return found.manifest.plan.activation if found else {}
 
 
 ROUNDS = 4

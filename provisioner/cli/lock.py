@@ -317,6 +317,8 @@ _DAY = re.compile(r"\d{4}-?\d\d-?\d\d")
 
 
 def _date(text: str | None) -> dt.datetime | None:
+    from provisioner.locking.values import end_of_day
+
     if text is None:
         return None
     try:
@@ -324,6 +326,4 @@ def _date(text: str | None) -> dt.datetime | None:
     except ValueError as error:
         raise UsageError(f"--exclude-newer needs a date, not {text!r}", hints=["--exclude-newer 2026-11-01"]) from error
     parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=dt.timezone.utc)
-    from provisioner.locking.values import end_of_day
-
     return end_of_day(parsed) if _DAY.fullmatch(text) else parsed

@@ -37,7 +37,7 @@ def check(what: str, selection: Selection, output: Output) -> int:
             "severity": "error",
             "primary": number == 0,
             "evidence": each.evidence,
-            "fix": _fix(each, what, path, prefix, made_by)
+            "fix": _fix(each, what, path, made_by)
             or (_for_this(lock, selection.machine) if each.code == "machine-drift" else _again(lock, path, len(known))),
         }
         for number, (each, lock) in enumerate(found.items())
@@ -49,12 +49,12 @@ def check(what: str, selection: Selection, output: Output) -> int:
     return 1 if rows else 0
 
 
-def _fix(drift: Drift, what: str, path: Path, prefix: Path | None, made_by: str) -> str:
+def _fix(drift: Drift, what: str, path: Path, made_by: str) -> str:
     """Return what to type for this lock: the names in place of the words that stand for them; "" where it has to be locked again."""
-    from provisioner.locking.check import AGAIN
+    from provisioner.locking.check import AGAIN, ANEW
 
-    if prefix is not None and drift.code == "environment-drift":
-        return f"provision create {what} --replace --lock {shlex.quote(str(path))}"
+    if drift.fix == ANEW:
+        return ANEW.replace("NAME", what).replace("FILE", shlex.quote(str(path)))
     if made_by != "provision":
         return f"lock again with {made_by}, from channels and indexes that publish sha256"
     return "" if drift.fix == AGAIN else drift.fix.replace("FILE", str(path))

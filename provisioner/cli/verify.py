@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,12 +61,12 @@ def command(
     from provisioner.cli.console import show_error
     from provisioner.cli.verify_text import show
     from provisioner.codec import to_json
-    from provisioner.environments import activation, proof
+    from provisioner.environments import activation, proof, store
     from provisioner.verifying.expectation import Expectation
     from provisioner.verifying.verify import verify
 
     environment, interpreter = choose(name, python)
-    made_here = environment or made_by_us(interpreter)
+    made_here = environment or store.environment_at(interpreter.parent.parent)
     if receipt_file is not None:
         paths.check_writable(receipt_file)
     with output.progress():
@@ -124,17 +123,6 @@ def choose(name: str | None, python: Path | None) -> tuple[Environment | None, P
     if active is None:
         raise UsageError("no Python is active", hints=["name an environment, or --python PATH"], code="no-python")
     return None, find_interpreter(Path(active))
-
-
-def made_by_us(interpreter: Path) -> Environment | None:
-    """Return the environment that ``interpreter`` is of, where it was made here: entering it sets variables. None for any other."""
-    from provisioner.environments.manifest import read_manifest
-    from provisioner.environments.store import Environment
-
-    prefix = interpreter.parent.parent
-    with suppress(ProvisionError, OSError):
-        return Environment(prefix.name, prefix, read_manifest(prefix))
-    return None
 
 
 def failure(receipt: Receipt, next_command: str) -> VerificationFailed:

@@ -56,6 +56,14 @@ def find(name: str) -> Environment:
         ) from error
 
 
+def environment_at(prefix: Path) -> Environment | None:
+    """Return the environment in ``prefix``, under that folder's name, where it was made here; None for any other."""
+    try:
+        return Environment(prefix.name, prefix, read_manifest(prefix))
+    except (ProvisionError, OSError):
+        return None
+
+
 def existing_link(name: str) -> Path:
     """Return a name's link, whether what it stands for is whole or broken. Raise `UsageError` naming the environments there are."""
     if not exists(name):

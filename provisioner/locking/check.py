@@ -31,6 +31,7 @@ class Drift:
 
 
 AGAIN = "provision lock -o FILE"
+ANEW = "provision create NAME --replace --lock FILE"
 
 
 def closure(lock: Lock) -> Iterator[Drift]:
@@ -119,9 +120,9 @@ def against_prefix(lock: Lock, prefix: Path) -> Iterator[Drift]:
         if package.manager == "conda" and not conda:
             continue  # the venv backend installs none of them
         if found is None:
-            yield Drift("environment-drift", f"{package.name} {package.version} is locked and not installed", _again(prefix))
+            yield Drift("environment-drift", f"{package.name} {package.version} is locked and not installed", ANEW)
         elif not _same(found, package):
-            yield Drift("environment-drift", f"{package.name} is {found}; locked is {package.version}", _again(prefix))
+            yield Drift("environment-drift", f"{package.name} is {found}; locked is {package.version}", ANEW)
 
 
 def _same(found: str, package: LockedPackage) -> bool:
@@ -134,10 +135,6 @@ def _same(found: str, package: LockedPackage) -> bool:
     if exact and package.category != SOURCE and package.name != "flash-attn":
         return found == package.version
     return found.partition("+")[0] == package.version.partition("+")[0]
-
-
-def _again(prefix: Path) -> str:
-    return "provision create NAME --replace --lock FILE"
 
 
 def _conda_installed(prefix: Path) -> dict[str, str]:

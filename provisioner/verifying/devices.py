@@ -30,13 +30,17 @@ def lost(seen: dict[str, Any]) -> list[Check]:
     detail = shorten(seen.get("detail", ""))
     if not detail or not seen.get("devices"):
         return []
-    return [Check("every GPU opens", Outcome.FAILED, detail, classify(detail) or "cuda-unavailable")]
+    return [_unusable("every GPU opens", detail)]
+
+
+def _unusable(name: str, detail: str) -> Check:
+    return Check(name, Outcome.FAILED, detail, classify(detail) or "cuda-unavailable")
 
 
 def without_gpu(expect: Expectation, seen: dict[str, Any]) -> list[Check]:
     """Return the check of a machine where torch opens no GPU: a failure where one is wanted, or where one is there and does not open."""
     if detail := shorten(seen.get("detail", "")):
-        return [Check(KERNELS, Outcome.FAILED, detail, classify(detail) or "cuda-unavailable")]
+        return [_unusable(KERNELS, detail)]
     why = "torch was built without CUDA" if not seen.get("torch_cuda") else "torch sees no GPU"
     if expect.gpu:
         return [Check(KERNELS, Outcome.FAILED, why, "cuda-unavailable")]

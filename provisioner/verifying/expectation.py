@@ -93,11 +93,10 @@ def on_device(expectation: Expectation, capability: ComputeCapability, version: 
     large = not old and (capability in ((8, 0), (9, 0)) or not version.startswith("1."))
     dtypes = tuple(name for name in halves if name != "bf16" or not old)
     dims = tuple(dim for dim in expectation.backward_head_dims or () if large or dim <= 64)
-    forward: tuple[int, ...] = ()
-    if not version.startswith("1.") and (capability in ((8, 6), (8, 9)) or capability.major == 12):
-        large_dims = tuple(dim for dim in dims if dim > 192)
-        before = _release(version) < (2, 5, 5)
-        dims, forward = (tuple(dim for dim in dims if dim <= 192), ()) if before else (dims, large_dims)
+    small_memory = capability in ((8, 6), (8, 9)) or capability.major == 12
+    forward = tuple(dim for dim in dims if dim > 192) if small_memory and not version.startswith("1.") else ()
+    if _release(version) < (2, 5, 5):
+        dims, forward = tuple(dim for dim in dims if dim not in forward), ()
     return replace(expectation, backward_head_dims=dims, dtypes=dtypes, foreign=foreign, forward_with_dropout=forward)
 
 

@@ -31,14 +31,15 @@ def check(inventory: Inventory) -> Iterator[Candidate]:
 def _incomplete(inventory: Inventory, name: str, copy: Copy) -> Candidate:
     """Its own version again: nothing else changes, and pip puts back what it took where it fails."""
     title = f"{name} {copy.version} is not whole: {copy.missing_count} of its files are gone"
-    label = copy.version.partition("+")[2]
-    index = ["--index-url", f"{TORCH_INDEX}/{label}"] if _TORCH_LABEL.fullmatch(label) else []
-    command = install(inventory, "--force-reinstall", "--no-deps", *index, f"{name}=={copy.version}")
-    fix = Fix(f"install {name} {copy.version} again", command, Safety.REVERSIBLE, automatic=True)
     if name == "flash-attn":  # the package index has its source only
+        text, repair = "install the flash-attn for the torch that is there", Repair.FLASH_ATTN
         command = shlex.join(["provision", "install", "--python", inventory.python.executable])
-        text = "install the flash-attn for the torch that is there"
-        fix = Fix(text, command, Safety.REVERSIBLE, automatic=True, repair=Repair.FLASH_ATTN)
+    else:
+        text, repair = f"install {name} {copy.version} again", Repair.COMMAND
+        label = copy.version.partition("+")[2]
+        index = ["--index-url", f"{TORCH_INDEX}/{label}"] if _TORCH_LABEL.fullmatch(label) else []
+        command = install(inventory, "--force-reinstall", "--no-deps", *index, f"{name}=={copy.version}")
+    fix = Fix(text, command, Safety.REVERSIBLE, automatic=True, repair=repair)
     evidence = (copy.metadata, *(f"not there: {file}" for file in copy.missing[:3]))
     return Candidate("package-incomplete", 36, Severity.ERROR, title, evidence, fix)
 
